@@ -1,0 +1,1 @@
+"""What has no Ray in it and every room needs."""

@@ -1,0 +1,98 @@
+"""Settings of a post-training run: typed, read once at the edge (``config_load``), then passed down.
+
+Defaults are those of the paper (arXiv 2601.21985) where it states them; presets are in ``presets/``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Settings(BaseModel):
+    """Base of every settings model: unknown keys are errors, numbers are finite, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PolicySettings(Settings):
+    """The diffusion policy that is post-trained."""
+
+    checkpoint: str = Field("elign-qm9-small", description="Name of a shipped policy, or a path")
+
+
+class RolloutSettings(Settings):
+    """How trajectories are sampled."""
+
+    num_steps: int = Field(
+        1000, ge=2, description="Denoising steps; fewer than 1000 stride over the schedule"
+    )
+    shared_prefix: float = Field(0.6, ge=0.0, lt=1.0, description="Fraction of the steps shared by a group")
+    groups: int = Field(4, ge=1, description="Groups (prompts) per iteration")
+    samples_per_group: int = Field(24, ge=2, description="Samples per group, K")
+    actors: int = Field(2, ge=1, description="Rollout actors")
+    cpus_per_actor: float = Field(1.0, gt=0)
+    gpus_per_actor: float = Field(0.0, ge=0)
+    plan_timeout_s: float = Field(600.0, gt=0, description="A plan that takes longer goes to another actor")
+    max_tries: int = Field(3, ge=1, description="Tries before a plan is given up and reported")
+
+
+class RewardSettings(Settings):
+    """Force field and rewards (DESIGN: two channels, normalized independently, and a stability channel)."""
+
+    force_field: str = Field("elign-mace-small", description="Shipped or foundation force field, or a path")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    dtype: Literal["float32", "float64"] = "float32"
+    num_cpus: float = Field(1.0, ge=0)
+    num_gpus: float = Field(0.0, ge=0)
+    force_weight: float = Field(1.0, ge=0, description="w_F")
+    energy_weight: float = Field(0.05, ge=0, description="w_E; 0 switches the energy channel off")
+    stability_weight: float = Field(0.0, ge=0, description="w_S; 0 in the paper")
+    force_power: Literal[1, 2] = Field(1, description="2: the paper's squared form of the force reward")
+    force_clip: float = Field(30.0, gt=0, description="RMS force above this counts as this, eV/Å")
+    force_limit: float = Field(200.0, gt=0, description="A force beyond this is a named failure, eV/Å")
+    min_distance: float = Field(0.4, gt=0, description="Atoms closer than this are a named failure, Å")
+    energy_mode: Literal["shaped", "delta", "terminal"] = "shaped"
+    gamma: float = Field(1.0, gt=0, le=1)
+    potential_schedule: Literal["uniform", "adaptive"] = "uniform"
+    potential_evaluations: int = Field(8, ge=1, description="States per sample whose potential is judged")
+
+
+class LearnerSettings(Settings):
+    """FED-GRPO update."""
+
+    learning_rate: float = Field(4e-6, gt=0)
+    final_learning_rate: float = Field(2e-7, gt=0)
+    warmup_iterations: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    clip_range: float = Field(2e-3, gt=0, lt=1)
+    advantage_clip: float = Field(5.0, gt=0)
+    kl_coefficient: float = Field(0.04, ge=0, description="beta; 0 drops the reference policy")
+    epochs: int = Field(1, ge=1)
+    minibatch_size: int = Field(512, ge=1, description="Transitions per optimizer step")
+    grad_clip: float = Field(1.0, gt=0)
+    skip_last: int = Field(0, ge=0, description="Final steps left out of the loss (tiny sigma)")
+    ema_decay: float | None = Field(None, gt=0, lt=1, description="Averaged weights, used by best")
+    num_gpus: float = Field(0.0, ge=0)
+
+
+class RunSettings(Settings):
+    """Length, seed and what is kept."""
+
+    seed: int = 0
+    iterations: int = Field(100, ge=1)
+    sample_every: int = Field(10, ge=1, description="Iterations between Parquet files of sampled molecules")
+    checkpoint_every: int = Field(10, ge=1)
+    keep_last: int = Field(2, ge=1, description="Checkpoints kept besides the best")
+    best_window: int = Field(10, ge=1, description="Iterations averaged when choosing the best checkpoint")
+
+
+class TrainConfig(Settings):
+    """Everything ``elign train`` needs."""
+
+    policy: PolicySettings = PolicySettings()
+    rollout: RolloutSettings = RolloutSettings()
+    reward: RewardSettings = RewardSettings()
+    learner: LearnerSettings = LearnerSettings()
+    run: RunSettings = RunSettings()

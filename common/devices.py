@@ -1,0 +1,25 @@
+"""Which device a user's word stands for."""
+
+from __future__ import annotations
+
+import torch
+
+from elign.common.errors import ConfigError
+
+
+def resolve_device(device: str) -> torch.device:
+    """``cpu``, ``cuda``, ``cuda:1``, ...; ``auto`` is the first GPU, or the CPU where there is none.
+
+    Raises ConfigError for a device that is not there.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ConfigError(f"device {device!r} is not one torch knows; use auto, cpu or cuda:N") from error
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ConfigError(
+            f"device {device!r}: this machine has {torch.cuda.device_count()} GPUs; use auto or cpu"
+        )
+    return chosen

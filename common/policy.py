@@ -1,0 +1,167 @@
+"""``DiffusionPolicy``: the denoising network together with its noise schedule and feature layout.
+
+A state z = [x, onehot(type)/4, charge/10] has width D = 3 + F; x lies in the subspace of zero centre of mass.
+Sampling, behaviour, current and reference log-probabilities all come from ``transition``, so actor and
+learner cannot disagree.
+
+    step = policy.transition(z_t, t, s, node_mask)       # any t > s
+    z_s = step.mu + step.sigma[:, None, None] * centred_noise(...)
+    log_prob = policy.log_prob(z_s, step.mu, step.sigma, node_mask)
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from elign.common.config import Settings
+from elign.common.datasets import get_dataset
+from elign.common.egnn import EGNN
+from elign.common.molecules import Molecules
+from elign.common.schedule import NoiseSchedule
+
+
+class PolicySpec(Settings):
+    """All that is needed to build the network; ``policy.json`` of a checkpoint holds it."""
+
+    dataset: str = Field("qm9", description="Atom types and charges: qm9 or geom")
+    hidden: int = Field(64, ge=1)
+    num_layers: int = Field(6, ge=1)
+    attention: bool = True
+    coords_range: float | None = Field(
+        15.0, description="Bound of a layer's coordinate moves by tanh; None: no bound"
+    )
+    norm_constant: float = 1.0
+    normalization_factor: float = Field(1.0, gt=0)
+    num_timesteps: int = Field(1000, ge=1)
+    noise_power: float = Field(2.0, gt=0)
+    noise_precision: float = Field(1e-5, gt=0)
+    position_scale: float = Field(1.0, gt=0)
+    type_scale: float = Field(4.0, gt=0)
+    charge_scale: float = Field(10.0, gt=0)
+    includes_charges: bool = True
+    conditioning: tuple[str, ...] = Field(
+        (), description="Properties the policy is conditioned on, normalized"
+    )
+    size_histogram: dict[int, int] = Field(
+        default_factory=dict, description="Atoms -> count in the training data"
+    )
+
+
+class Transition(NamedTuple):
+    """p(z_s | z_t): mu [B, N, D], sigma [B]; z0_hat [B, N, D], the clean state predicted from z_t."""
+
+    mu: Tensor
+    sigma: Tensor
+    z0_hat: Tensor
+
+
+def centre(x: Tensor, node_mask: Tensor) -> Tensor:
+    """x [B, N, 3] moved to zero centre of mass over real atoms; 0 where padded."""
+    real = node_mask[..., None].to(x.dtype)
+    x = x * real
+    return (x - x.sum(1, keepdim=True) / real.sum(1, keepdim=True)) * real
+
+
+def project(z: Tensor, node_mask: Tensor) -> Tensor:
+    """z [B, N, D] with centred positions and zeros where padded."""
+    return torch.cat([centre(z[..., :3], node_mask), z[..., 3:] * node_mask[..., None].to(z.dtype)], dim=-1)
+
+
+class DiffusionPolicy(nn.Module):
+    """An EDM-type diffusion model of molecules, see the module's text."""
+
+    def __init__(self, spec: PolicySpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.atom_types = get_dataset(spec.dataset).atomic_numbers
+        self.num_features = len(self.atom_types) + int(spec.includes_charges)
+        self.state_dim = 3 + self.num_features
+        self.schedule = NoiseSchedule(spec.num_timesteps, spec.noise_power, spec.noise_precision)
+        self.register_buffer("type_numbers", torch.tensor(self.atom_types), persistent=False)
+        inputs = self.num_features + 1 + len(spec.conditioning)
+        self.network = EGNN(
+            inputs,
+            inputs,
+            hidden=spec.hidden,
+            num_layers=spec.num_layers,
+            attention=spec.attention,
+            coords_range=spec.coords_range,
+            norm_constant=spec.norm_constant,
+            normalization_factor=spec.normalization_factor,
+        )
+
+    type_numbers: Tensor
+
+    @property
+    def num_timesteps(self) -> int:
+        return self.spec.num_timesteps
+
+    def eps(self, z: Tensor, t: Tensor, node_mask: Tensor, context: Tensor | None = None) -> Tensor:
+        """Predicted noise [B, N, D] of z [B, N, D] at times t [B]; context [B, C] where conditional."""
+        if (context is None) != (not self.spec.conditioning):
+            raise ValueError(f"this policy is conditioned on {self.spec.conditioning or 'nothing'}")
+        time = (t.to(z.dtype) / self.num_timesteps)[:, None, None].expand(-1, z.shape[1], 1)
+        features = [z[..., 3:], time]
+        if context is not None:
+            features.append(context[:, None].expand(-1, z.shape[1], -1).to(z.dtype))
+        h, x = self.network(torch.cat(features, dim=-1), z[..., :3], node_mask)
+        return project(torch.cat([x - z[..., :3], h[..., : self.num_features]], dim=-1), node_mask)
+
+    def transition(
+        self, z_t: Tensor, t: Tensor, s: Tensor, node_mask: Tensor, context: Tensor | None = None
+    ) -> Transition:
+        """p(z_s | z_t) for integer times t > s, each [B] (EDM equation 10, any stride)."""
+        eps = self.eps(z_t, t, node_mask, context)
+        scales = self.schedule.scales(t, s)
+        mu = z_t / _wide(scales.alpha_ts) - _wide(scales.eps_scale) * eps
+        return Transition(mu, scales.sigma, self._clean(z_t, t, eps))
+
+    def predict_clean(
+        self, z_t: Tensor, t: Tensor, node_mask: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        """z0_hat = (z_t - sigma_t eps) / alpha_t, [B, N, D]."""
+        return self._clean(z_t, t, self.eps(z_t, t, node_mask, context))
+
+    def _clean(self, z_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
+        return (z_t - _wide(self.schedule.sigma(t)) * eps) / _wide(self.schedule.alpha(t))
+
+    def log_prob(self, z_s: Tensor, mu: Tensor, sigma: Tensor, node_mask: Tensor) -> Tensor:
+        """[B] float64, log N(z_s; mu, sigma) summed over 3(N-1) + N F real degrees of freedom.
+
+        Summed in float64: of a log-probability of some hundreds, float32 keeps less than a ratio needs.
+        """
+        whitened = ((z_s - mu) / _wide(sigma)).double() * node_mask[..., None]
+        num_atoms = node_mask.sum(1)
+        freedom = 3 * (num_atoms - 1) + num_atoms * self.num_features
+        normalizer = freedom * (sigma.double().log() + 0.5 * math.log(2 * math.pi))
+        return -0.5 * whitened.square().sum((1, 2)) - normalizer
+
+    def decode(self, z0: Tensor, node_mask: Tensor) -> Molecules:
+        """Clean states to molecules: positions in Å, element of the largest type feature."""
+        positions = z0[..., :3] * self.spec.position_scale * node_mask[..., None]
+        types = z0[..., 3 : 3 + len(self.atom_types)].argmax(-1)
+        return Molecules(positions, self.type_numbers[types] * node_mask, node_mask)
+
+    def encode(self, molecules: Molecules) -> Tensor:
+        """Molecules to clean states [B, N, D], centred: undoes ``decode``. ValueError on foreign elements."""
+        one_hot = (molecules.atomic_numbers[..., None] == self.type_numbers) & molecules.node_mask[..., None]
+        if not bool((one_hot.any(-1) == molecules.node_mask).all()):
+            foreign = sorted(
+                set(molecules.atomic_numbers[molecules.node_mask].tolist()) - set(self.atom_types)
+            )
+            raise ValueError(f"atomic numbers {foreign} are not among this policy's {self.atom_types}")
+        features = [molecules.positions / self.spec.position_scale, one_hot / self.spec.type_scale]
+        if self.spec.includes_charges:
+            features.append(molecules.atomic_numbers[..., None] / self.spec.charge_scale)
+        return project(
+            torch.cat([f.to(molecules.positions.dtype) for f in features], -1), molecules.node_mask
+        )
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values[:, None, None]

@@ -1,0 +1,79 @@
+"""Plans and trajectories: the datum that goes once round from the driver over an actor to the learner.
+
+A plan is a unit of work that any actor may take: its random numbers come from its own seed, so the same plan
+and weights give the same trajectory wherever it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from elign.common.molecules import Molecules
+from elign.common.scoring import RewardAnswer
+
+
+@dataclass(frozen=True)
+class RolloutPlan:
+    """One group: K samples of one prompt (number of atoms; conditioning value where the policy has one)."""
+
+    group_id: int
+    num_atoms: int
+    num_samples: int
+    seed: int
+    context: float | None = None
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """What a group's samples did after the branch; K samples of n atoms, state width D = 3 + F.
+
+    times: T'+1 descending diffusion times, times[0] the branch state, times[-1] = 0.
+    z: [T'+1, K, n, D]. log_prob: [T', K] under the policy that sampled, float64.
+    potential_steps, predicted: see ``RewardQuery``. molecules: the K final molecules, decoded once.
+    """
+
+    plan: RolloutPlan
+    policy_version: int
+    times: tuple[int, ...]
+    z: Tensor
+    log_prob: Tensor
+    potential_steps: tuple[int, ...]
+    predicted: Molecules
+    molecules: Molecules
+
+
+@dataclass(frozen=True)
+class ScoredTrajectory:
+    """A trajectory and its rewards; seconds: what sampling and waiting for the rewards took."""
+
+    trajectory: Trajectory
+    rewards: RewardAnswer
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Trajectories by ascending group id; plans_rerun: how often a plan was given out again."""
+
+    scored: list[ScoredTrajectory]
+    plans_rerun: int
+
+
+def make_plans(
+    *, run_seed: int, first_group: int, num_groups: int, num_samples: int, size_histogram: dict[int, int]
+) -> list[RolloutPlan]:
+    """Plans of one iteration; sizes and seeds depend on (run_seed, group id) alone.
+
+    size_histogram: number of atoms -> count in the training data.
+    """
+    sizes = np.array(sorted(size_histogram))
+    weights = np.array([size_histogram[int(n)] for n in sizes], dtype=np.float64)
+    plans = []
+    for group_id in range(first_group, first_group + num_groups):
+        rng = np.random.default_rng((run_seed, group_id))
+        num_atoms = int(rng.choice(sizes, p=weights / weights.sum()))
+        plans.append(RolloutPlan(group_id, num_atoms, num_samples, int(rng.integers(2**62))))
+    return plans

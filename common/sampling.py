@@ -1,0 +1,161 @@
+"""Sampling: whole molecules for users, and groups that share their first steps for training.
+
+Every random number comes from the seed of the call or plan, so one seed gives one result. Molecules of
+similar size go together, and nothing in the loop waits for the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from elign.common.molecules import Molecules
+from elign.common.policy import DiffusionPolicy, Transition, project
+from elign.common.rollout import RolloutPlan, Trajectory
+
+NOISE_BLOCK = 50
+"""Steps whose noise is drawn at once: bounds memory; part of what a seed means."""
+
+
+def time_grid(num_steps: int, num_timesteps: int = 1000) -> list[int]:
+    """num_steps + 1 descending times from T to 0, as even as integers allow."""
+    if not 1 <= num_steps <= num_timesteps:
+        raise ValueError(f"steps must be between 1 and {num_timesteps}, not {num_steps}")
+    return [round(num_timesteps * (num_steps - i) / num_steps) for i in range(num_steps + 1)]
+
+
+def branch_index(num_steps: int, shared_prefix: float) -> int:
+    """How many of the steps a group shares; at least one is left to train."""
+    return min(round(num_steps * shared_prefix), num_steps - 1)
+
+
+def choose_potential_steps(schedule: str, num_transitions: int, evaluations: int) -> tuple[int, ...]:
+    """Ascending indices of the transitions whose starting state's potential is evaluated; the first is 0.
+
+    ``uniform`` strides evenly; ``adaptive`` is denser near the end (quadratic spacing).
+    """
+    fractions = np.arange(min(evaluations, num_transitions)) / min(evaluations, num_transitions)
+    if schedule == "adaptive":
+        fractions = 1.0 - (1.0 - fractions) ** 2
+    return tuple(sorted({int(f * num_transitions) for f in fractions}))
+
+
+@torch.no_grad()
+def sample_molecules(
+    policy: DiffusionPolicy,
+    num_atoms: Sequence[int],
+    *,
+    num_steps: int,
+    seed: int,
+    batch_size: int = 64,
+    context: Tensor | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Molecules:
+    """Molecules of the given sizes, in that order; ``progress(done, total)`` counts finished molecules.
+
+    Each molecule's random numbers come from (seed, its index), so neither the order of the work nor the batch
+    size changes it beyond rounding. context: [B, C] for conditional policies.
+    """
+    device = next(policy.parameters()).device
+    sizes = torch.tensor(list(num_atoms), dtype=torch.long)
+    grid = time_grid(num_steps, policy.num_timesteps)
+    order = torch.argsort(sizes, stable=True)
+    parts: list[Molecules] = []
+    for chunk in order.split(batch_size) if len(order) else ():
+        mask = (torch.arange(int(sizes[chunk].max()))[None, :] < sizes[chunk][:, None]).to(device)
+        generators = [_generator(seed, int(i)) for i in chunk]
+        noise = _noise_per_molecule(generators, sizes[chunk].tolist(), mask, policy.state_dim, len(grid))
+        given = None if context is None else context[chunk].to(device)
+        z = next(noise)
+        for t, s in pairwise(grid):
+            z, _ = _step(policy, z, t, s, mask, next(noise), given)
+        parts.append(_decode_last(policy, z, mask, given).to("cpu"))
+        if progress is not None:
+            progress(sum(len(part) for part in parts), len(sizes))
+    return Molecules.cat(parts)[torch.argsort(order)]
+
+
+@torch.no_grad()
+def sample_group(
+    policy: DiffusionPolicy,
+    plan: RolloutPlan,
+    *,
+    num_steps: int,
+    shared_prefix: float,
+    potential_steps: Callable[[int], tuple[int, ...]],
+    policy_version: int,
+) -> Trajectory:
+    """One group: a common prefix computed once, then K branches whose states and log-probabilities are kept.
+
+    potential_steps: from the number T' of trained transitions to the indices whose predicted clean molecules
+    are wanted (``choose_potential_steps``, or ``lambda n: ()``). The result is on the CPU.
+    """
+    device = next(policy.parameters()).device
+    grid = time_grid(num_steps, policy.num_timesteps)
+    branch = branch_index(num_steps, shared_prefix)
+    size, wanted = (plan.num_atoms, policy.state_dim), potential_steps(num_steps - branch)
+    generator = torch.Generator().manual_seed(plan.seed)
+    shared_noise = torch.randn(branch + 1, 1, *size, generator=generator).to(device)
+    branch_noise = torch.randn(num_steps - branch, plan.num_samples, *size, generator=generator).to(device)
+    mask = torch.ones(plan.num_samples, plan.num_atoms, dtype=torch.bool, device=device)
+    context = None if plan.context is None else torch.full((plan.num_samples, 1), plan.context, device=device)
+
+    z = project(shared_noise[0], mask[:1])
+    for (t, s), noise in zip(pairwise(grid[: branch + 1]), shared_noise[1:], strict=True):
+        z, _ = _step(policy, z, t, s, mask[:1], noise, None if context is None else context[:1])
+
+    states, log_probs, predicted = [z.expand(plan.num_samples, -1, -1)], [], []
+    for i, ((t, s), noise) in enumerate(zip(pairwise(grid[branch:]), branch_noise, strict=True)):
+        z, step = _step(policy, states[-1], t, s, mask, noise, context)
+        states.append(z)
+        log_probs.append(policy.log_prob(z, step.mu, step.sigma, mask))
+        if i in wanted:
+            predicted.append(policy.decode(step.z0_hat, mask))
+    return Trajectory(
+        plan=plan,
+        policy_version=policy_version,
+        times=tuple(grid[branch:]),
+        z=torch.stack(states).cpu(),
+        log_prob=torch.stack(log_probs).cpu(),
+        potential_steps=wanted,
+        predicted=Molecules.cat(predicted).to("cpu"),
+        molecules=_decode_last(policy, states[-1], mask, context).to("cpu"),
+    )
+
+
+def _step(
+    policy: DiffusionPolicy, z: Tensor, t: int, s: int, mask: Tensor, noise: Tensor, context: Tensor | None
+) -> tuple[Tensor, Transition]:
+    """z_s = mu + sigma · noise, with the noise projected onto the centred subspace."""
+    times = [torch.full((len(z),), value, device=z.device) for value in (t, s)]
+    step = policy.transition(z, times[0], times[1], mask, context)
+    return step.mu + step.sigma[:, None, None] * project(noise, mask), step
+
+
+def _decode_last(policy: DiffusionPolicy, z0: Tensor, mask: Tensor, context: Tensor | None) -> Molecules:
+    """Mean of p(x, h | z_0): positions predicted once more from z_0, types of the same prediction."""
+    zero = torch.zeros(len(z0), dtype=torch.long, device=z0.device)
+    return policy.decode(policy.predict_clean(z0, zero, mask, context), mask)
+
+
+def _generator(seed: int, index: int) -> torch.Generator:
+    return torch.Generator().manual_seed(
+        int(np.random.SeedSequence((seed, index)).generate_state(1, np.uint64)[0] >> 1)
+    )
+
+
+def _noise_per_molecule(
+    generators: list[torch.Generator], sizes: list[int], mask: Tensor, width: int, steps: int
+) -> Iterator[Tensor]:
+    """``steps`` times [B, N, D] of noise, each molecule's from its own generator; the first is projected."""
+    for first in range(0, steps, NOISE_BLOCK):
+        count = min(NOISE_BLOCK, steps - first)
+        block = torch.zeros(count, len(sizes), mask.shape[1], width)
+        for i, (generator, size) in enumerate(zip(generators, sizes, strict=True)):
+            block[:, i, :size] = torch.randn(NOISE_BLOCK, size, width, generator=generator)[:count]
+        for k, noise in enumerate(block.to(mask.device)):
+            yield project(noise, mask) if first + k == 0 else noise

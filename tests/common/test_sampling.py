@@ -1,0 +1,124 @@
+"""Sampling keeps one seed, one result; groups share a prefix and score themselves right."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from elign.common.policy import DiffusionPolicy, PolicySpec
+from elign.common.rollout import RolloutPlan, make_plans
+from elign.common.sampling import (
+    branch_index,
+    choose_potential_steps,
+    sample_group,
+    sample_molecules,
+    time_grid,
+)
+
+
+@pytest.fixture(name="policy", scope="module")
+def _policy() -> DiffusionPolicy:
+    torch.manual_seed(0)
+    return DiffusionPolicy(PolicySpec(hidden=16, num_layers=2)).eval()
+
+
+@given(st.integers(1, 1000))
+def test_time_grid_descends_to_zero(num_steps: int) -> None:
+    grid = time_grid(num_steps)
+    assert grid[0] == 1000
+    assert grid[-1] == 0
+    assert len(grid) == num_steps + 1
+    strides = {a - b for a, b in pairwise(grid)}
+    assert max(strides) - min(strides) <= 1
+    assert min(strides) >= 1
+
+
+def test_time_grid_refuses_more_steps_than_times() -> None:
+    with pytest.raises(ValueError, match="1001"):
+        time_grid(1001)
+
+
+@given(st.sampled_from(["uniform", "adaptive"]), st.integers(1, 60), st.integers(1, 60))
+def test_potential_steps_start_at_the_branch_and_stay_inside(
+    schedule: str, transitions: int, evaluations: int
+) -> None:
+    steps = choose_potential_steps(schedule, transitions, evaluations)
+    assert steps[0] == 0
+    assert list(steps) == sorted(set(steps))
+    assert steps[-1] < transitions
+    assert len(steps) <= min(evaluations, transitions)
+
+
+def test_adaptive_potential_steps_are_denser_near_the_end() -> None:
+    steps = choose_potential_steps("adaptive", 40, 8)
+    assert steps[1] - steps[0] > steps[-1] - steps[-2]
+
+
+def test_molecule_depends_on_seed_and_index_alone(policy: DiffusionPolicy) -> None:
+    sizes = [5, 9, 3, 7]
+    whole = sample_molecules(policy, sizes, num_steps=6, seed=3)
+    small_batches = sample_molecules(policy, sizes, num_steps=6, seed=3, batch_size=1)
+    torch.testing.assert_close(whole.positions, small_batches.positions, rtol=1e-4, atol=1e-4)
+    assert torch.equal(whole.atomic_numbers, small_batches.atomic_numbers)
+    assert whole.num_atoms.tolist() == sizes
+    other = sample_molecules(policy, sizes, num_steps=6, seed=4)
+    assert not torch.allclose(whole.positions, other.positions)
+
+
+def test_more_steps_than_a_noise_block_keep_the_seed(policy: DiffusionPolicy) -> None:
+    first, second = (sample_molecules(policy, [3, 4], num_steps=60, seed=1, batch_size=b) for b in (2, 1))
+    torch.testing.assert_close(first.positions, second.positions, rtol=1e-3, atol=1e-3)
+
+
+def test_nothing_to_sample_gives_an_empty_batch(policy: DiffusionPolicy) -> None:
+    assert len(sample_molecules(policy, [], num_steps=4, seed=0)) == 0
+
+
+def test_group_shares_its_start_then_branches(policy: DiffusionPolicy) -> None:
+    plan = RolloutPlan(group_id=0, num_atoms=6, num_samples=4, seed=11)
+    trajectory = sample_group(
+        policy, plan, num_steps=10, shared_prefix=0.6, potential_steps=lambda n: (0, n - 1), policy_version=7
+    )
+    assert branch_index(10, 0.6) == 6
+    assert trajectory.times == (400, 300, 200, 100, 0)
+    assert trajectory.z.shape == (5, 4, 6, policy.state_dim)
+    assert trajectory.log_prob.shape == (4, 4)
+    assert trajectory.policy_version == 7
+    assert len(trajectory.predicted) == 2 * 4
+    assert len(trajectory.molecules) == 4
+    assert torch.equal(trajectory.z[0, 0], trajectory.z[0, 3])
+    assert not torch.allclose(trajectory.z[1, 0], trajectory.z[1, 3])
+    # predictions at the branch are one and the same state's
+    assert torch.equal(trajectory.predicted.positions[0], trajectory.predicted.positions[3])
+    x = trajectory.z[..., :3]
+    assert float(x.mean(2).abs().max()) < 1e-5 * float(x.abs().max())
+
+
+def test_log_prob_of_a_group_is_reproduced_by_the_learner_side(policy: DiffusionPolicy) -> None:
+    plan = RolloutPlan(group_id=0, num_atoms=7, num_samples=3, seed=5)
+    trajectory = sample_group(
+        policy, plan, num_steps=8, shared_prefix=0.5, potential_steps=lambda _: (), policy_version=0
+    )
+    steps, K = trajectory.log_prob.shape
+    t = torch.tensor(trajectory.times[:-1]).repeat_interleave(K)
+    s = torch.tensor(trajectory.times[1:]).repeat_interleave(K)
+    mask = torch.ones(steps * K, 7, dtype=torch.bool)
+    with torch.no_grad():
+        step = policy.transition(trajectory.z[:-1].flatten(0, 1), t, s, mask)
+        again = policy.log_prob(trajectory.z[1:].flatten(0, 1), step.mu, step.sigma, mask)
+    ratio = (again - trajectory.log_prob.flatten()).exp()
+    assert float((ratio - 1).abs().max()) < 1e-4
+
+
+def test_plans_depend_on_run_seed_and_group_alone() -> None:
+    histogram = {3: 10, 5: 1, 9: 4}
+    together = make_plans(run_seed=1, first_group=0, num_groups=6, num_samples=2, size_histogram=histogram)
+    later = make_plans(run_seed=1, first_group=4, num_groups=2, num_samples=2, size_histogram=histogram)
+    assert together[4:] == later
+    assert len({plan.seed for plan in together}) == 6
+    assert {plan.num_atoms for plan in together} <= set(histogram)
+    assert (
+        make_plans(run_seed=2, first_group=4, num_groups=2, num_samples=2, size_histogram=histogram) != later
+    )
