@@ -1,0 +1,1 @@
+"""Force fields and what becomes of their answers."""

@@ -1,0 +1,140 @@
+"""Merges the queries of many callers into batches for one force field: asyncio, no Ray.
+
+While a batch is being evaluated in the worker thread, queries pile up; when the thread is free, all of them
+(up to a budget) become the next batch. A query never waits longer than ``wait_s`` for company.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+
+from elign.common.molecules import Molecules
+from elign.common.scoring import ForceField, ForceFieldResult
+
+
+@dataclass(frozen=True)
+class QueueStats:
+    """What a queue did since it began. failures: molecules by name of the failure; seconds: in the model."""
+
+    queries: int = 0
+    molecules: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    failures: dict[str, int] = field(default_factory=dict)
+
+
+class EvaluationQueue:
+    """One force field, one worker thread, any number of concurrent callers."""
+
+    def __init__(
+        self, force_field: ForceField, *, wait_s: float = 0.003, max_molecules: int = 4096, threads: int = 1
+    ) -> None:
+        """max_molecules: queries are merged up to this many; a larger single query is a batch of its own.
+
+        threads: torch threads of the worker.
+        """
+        self._force_field = force_field
+        self._wait_s = wait_s
+        self._max_molecules = max_molecules
+        self._waiting: list[tuple[Molecules, asyncio.Future[ForceFieldResult]]] = []
+        self._drain: asyncio.Task[None] | None = None
+        self._worker = ThreadPoolExecutor(1, "force-field", torch.set_num_threads, (threads,))
+        self._failures: Counter[str] = Counter()
+        self._stats = QueueStats()
+
+    async def evaluate(self, molecules: Molecules) -> ForceFieldResult:
+        """As ``ForceField.evaluate``, together with whoever else is asking.
+
+        Raises what the force field raised, to every caller of the batch that failed as a whole.
+        """
+        future: asyncio.Future[ForceFieldResult] = asyncio.get_running_loop().create_future()
+        self._waiting.append((molecules, future))
+        if self._drain is None or self._drain.done():
+            self._drain = asyncio.create_task(self._evaluate_waiting())
+        return await future
+
+    def stats(self) -> QueueStats:
+        """Counts so far."""
+        return QueueStats(
+            self._stats.queries,
+            self._stats.molecules,
+            self._stats.batches,
+            self._stats.seconds,
+            dict(self._failures),
+        )
+
+    async def _evaluate_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(self._wait_s)
+        while self._waiting:
+            taken = self._take()
+            merged = Molecules.cat([molecules for molecules, _ in taken])
+            begin = time.perf_counter()
+            evaluation = loop.run_in_executor(self._worker, self._force_field.evaluate, merged)
+            await asyncio.wait([evaluation])
+            error = evaluation.exception()
+            if error is not None:
+                _fail(taken, error)
+                continue
+            self._count(len(taken), merged, evaluation.result(), time.perf_counter() - begin)
+            _deliver(taken, evaluation.result())
+
+    def _take(self) -> list[tuple[Molecules, asyncio.Future[ForceFieldResult]]]:
+        total, end = 0, 0
+        for molecules, _ in self._waiting:
+            total += len(molecules)
+            if end and total > self._max_molecules:
+                break
+            end += 1
+        taken, self._waiting = self._waiting[:end], self._waiting[end:]
+        return taken
+
+    def _count(self, queries: int, merged: Molecules, result: ForceFieldResult, seconds: float) -> None:
+        self._failures.update(failure.value for failure in result.failures if failure is not None)
+        before = self._stats
+        self._stats = QueueStats(
+            before.queries + queries,
+            before.molecules + len(merged),
+            before.batches + 1,
+            before.seconds + seconds,
+        )
+
+
+def split_result(result: ForceFieldResult, parts: list[Molecules]) -> list[ForceFieldResult]:
+    """The answers of ``Molecules.cat(parts)``, one result a part, each padded as its part is."""
+    results, start = [], 0
+    for part in parts:
+        end = start + len(part)
+        forces = result.forces[start:end, : part.node_mask.shape[1]]
+        results.append(
+            ForceFieldResult(
+                result.energy[start:end],
+                forces,
+                result.formation_energy[start:end],
+                result.failures[start:end],
+            )
+        )
+        start = end
+    return results
+
+
+def _deliver(
+    taken: list[tuple[Molecules, asyncio.Future[ForceFieldResult]]], result: ForceFieldResult
+) -> None:
+    for (_, future), part in zip(
+        taken, split_result(result, [molecules for molecules, _ in taken]), strict=True
+    ):
+        if not future.done():  # its caller may have given up
+            future.set_result(part)
+
+
+def _fail(taken: list[tuple[Molecules, asyncio.Future[ForceFieldResult]]], error: BaseException) -> None:
+    for _, future in taken:
+        if not future.done():
+            future.set_exception(error)

@@ -1,0 +1,58 @@
+"""Settings of ``elign force-fields train``: what is labelled, what is built, how it is trained."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from elign.common.config import Settings
+from elign.reward_server.structures import Kind
+
+
+class ForceFieldTrainingSettings(Settings):
+    """Defaults are those of the shipped ``elign-mace-small``."""
+
+    seed: int = 0
+    equilibrium: int = Field(
+        9000, ge=0, description="Structures near equilibrium; a fifth of them is relaxed"
+    )
+    displaced: int = Field(default=5000, ge=0, description="Structures with noise of 0.02 to 0.4 Å")
+    broken: int = Field(default=6000, ge=0, description="Structures with wrong elements, hydrogens and bonds")
+    held_out_every: int = Field(
+        default=20, ge=2, description="Every so-many-th source molecule is only tested on"
+    )
+    policy_repeats: int = Field(
+        default=3, ge=1, description="How often an epoch shows what a policy made; the rest it shows once"
+    )
+    processes: int = Field(default=1, ge=1, description="Processes that compute GFN2-xTB labels")
+
+    initial: str | None = Field(
+        default=None,
+        description="Folder of a force field to start from: its architecture and references stay",
+    )
+    channels: int = Field(default=48, ge=1)
+    r_max: float = Field(default=5.0, gt=0, description="Cut-off, Å")
+    max_ell: int = Field(default=2, ge=0)
+    correlation: int = Field(default=2, ge=1)
+    radial_width: int = Field(default=32, ge=1)
+
+    epochs: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=16, ge=1, description="Structures per optimizer step")
+    learning_rate: float = Field(default=5e-3, gt=0)
+    warmup_steps: int = Field(default=200, ge=0)
+    ema_decay: float = Field(default=0.999, gt=0, lt=1)
+    grad_clip: float = Field(default=10.0, gt=0)
+    energy_weight: float = Field(default=5.0, ge=0, description="Of the error of the energy per atom")
+    softening: float = Field(
+        0.5, gt=0, description="A structure's weight is 1/(softening + its RMS force in eV/Å)"
+    )
+    max_force: float = Field(
+        default=60.0, gt=0, description="Atoms with larger forces (eV/Å) are left out of the loss"
+    )
+    checkpoint_every: int = Field(
+        200, ge=1, description="Steps between checkpoints an interrupted run goes on from"
+    )
+
+    @property
+    def counts(self) -> dict[Kind, int]:
+        """How many structures are made of each kind."""
+        return {"equilibrium": self.equilibrium, "displaced": self.displaced, "broken": self.broken}

@@ -1,0 +1,205 @@
+"""``elign force-fields train``: structures -> GFN2-xTB labels -> a small MACE -> held-out errors -> a folder.
+
+The loss of a structure is the mean length of its atoms' force errors plus a multiple of its energy error
+per atom, weighted by 1/(softening + RMS force): labels span four orders of magnitude, and what matters for
+a reward is to be relatively right at every size of force. Labels and training go on where an interrupted
+run stopped.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from elign.common.molecules import Molecules
+from elign.reward_server.force_field_data import (
+    LabelledMolecules,
+    average_neighbours,
+    fit_reference_energies,
+    from_labels,
+    split_by_source,
+)
+from elign.reward_server.force_field_report import held_out_errors, write_card
+from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
+from elign.reward_server.labels import label_structures
+from elign.reward_server.mace_model import MaceSpec, build_network, graph_input, load_network, save_network
+from elign.reward_server.packing import pack
+from elign.reward_server.structures import make_structures, policy_structures
+from elign.reward_server.training_state import TrainingState
+
+ELEMENTS = (1, 6, 7, 8, 9)
+Progress = Callable[[int, int, str], None]
+
+
+def train_force_field(
+    settings: ForceFieldTrainingSettings,
+    molecules: Molecules,
+    policy_samples: Molecules | None,
+    out: Path,
+    *,
+    command: str,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Make a force field and write it into the folder ``out``; returns its metadata with the held-out errors.
+
+    molecules: clean ones, near equilibrium, of H C N O F. policy_samples: what a policy made, judged as
+    they are. command: recorded in the card. progress(done, total, text). Labels are cached in
+    ``out/labels``, the state of training in ``out/training``: the same call goes on from there. Raises
+    DataError for unusable data.
+    """
+    data = _labelled(settings, molecules, policy_samples, out / "labels", progress)
+    training, held_out = split_by_source(data, settings.held_out_every)
+    network, spec, origin = start_network(settings, training)
+    num_training = len(training)
+    training = repeat_policy(training, settings.policy_repeats)
+    state = fit(settings, spec, network, training, out / "training", device=device, progress=progress)
+    metadata = {
+        "command": command,
+        "settings": settings.model_dump(mode="json"),
+        "started_from": origin,
+        "labels": "GFN2-xTB (tblite), neutral, lowest spin",
+        "training_structures": num_training,
+        "held_out_structures": len(held_out),
+        "training_minutes": round(state.seconds / 60, 1),
+        "held_out": held_out_errors(state.averaged, spec, held_out, settings.max_force, device),
+    }
+    save_network(state.averaged, spec, metadata, out)
+    write_card(out / "README.md", out.name, spec, metadata)
+    return metadata
+
+
+def start_network(
+    settings: ForceFieldTrainingSettings, training: LabelledMolecules
+) -> tuple[nn.Module, MaceSpec, dict[str, Any] | None]:
+    """(network, its specification, the metadata of what it starts from): fresh, or ``settings.initial``."""
+    if settings.initial is not None:
+        network, description = load_network(Path(settings.initial), torch.float32)
+        return network, description.spec, description.metadata
+    spec = make_spec(settings, training)
+    torch.manual_seed(settings.seed)
+    return build_network(spec, torch.float32), spec, None
+
+
+def repeat_policy(training: LabelledMolecules, repeats: int) -> LabelledMolecules:
+    """The data with all that a policy made in it ``repeats`` times, the rest once."""
+    of_policy = torch.tensor([kind in ("policy", "near_policy") for kind in training.kinds])
+    counts = torch.where(of_policy, repeats, 1)
+    return training.select(torch.arange(len(training)).repeat_interleave(counts))
+
+
+def make_spec(settings: ForceFieldTrainingSettings, training: LabelledMolecules) -> MaceSpec:
+    """The architecture, with constants that follow from the training data."""
+    usable = training.forces[
+        (training.forces.norm(dim=-1) <= settings.max_force) & training.molecules.node_mask
+    ]
+    return MaceSpec(
+        elements=ELEMENTS,
+        reference_energies=fit_reference_energies(training, ELEMENTS),
+        channels=settings.channels,
+        r_max=settings.r_max,
+        max_ell=settings.max_ell,
+        correlation=settings.correlation,
+        radial_width=settings.radial_width,
+        average_neighbours=average_neighbours(training, settings.r_max),
+        energy_scale=float(usable.norm(dim=-1).median()),
+    )
+
+
+def fit(
+    settings: ForceFieldTrainingSettings,
+    spec: MaceSpec,
+    network: nn.Module,
+    training: LabelledMolecules,
+    checkpoint: Path,
+    *,
+    device: torch.device | str = "cpu",
+    progress: Progress | None = None,
+) -> TrainingState:
+    """Train ``network``, from ``checkpoint`` on if that exists; returns the last state."""
+    state = TrainingState(network.to(device), settings)
+    if checkpoint.exists():
+        state.load(checkpoint)
+    references = torch.tensor(spec.reference_energies, dtype=torch.float64)
+    batches_per_epoch = max(1, len(training) // settings.batch_size)
+    total = settings.epochs * batches_per_epoch
+    while state.step < total:
+        batch = training.select(_batch_index(settings, len(training), state.step, batches_per_epoch))
+        loss = structure_loss(network, spec, batch, references, settings, device)
+        state.update(loss, learning_rate(settings, state.step, total))
+        if state.step % settings.checkpoint_every == 0 or state.step == total:
+            state.save(checkpoint)
+        if progress is not None:
+            progress(state.step, total, f"loss {state.mean_loss:.3f}")
+    return state
+
+
+def structure_loss(
+    network: nn.Module,
+    spec: MaceSpec,
+    batch: LabelledMolecules,
+    references: Tensor,
+    settings: ForceFieldTrainingSettings,
+    device: torch.device | str,
+) -> Tensor:
+    """The weighted loss of one batch; see the module's text. references: [elements] eV."""
+    molecules = batch.molecules
+    packed = pack(molecules.to(device), spec.r_max)
+    out = network(graph_input(packed, network), training=True)
+    weight = 1.0 / (settings.softening + batch.rms_force().to(device))
+    target = batch.forces[molecules.node_mask].to(device)
+    kept = (target.norm(dim=-1) <= settings.max_force).float()
+    per_atom = (out["forces"] - target).norm(dim=-1) * kept * weight[packed.batch]
+    force_loss = per_atom.sum() / kept.sum().clamp(min=1)
+    composition = torch.stack([(molecules.atomic_numbers == z).sum(1) for z in spec.elements], dim=1).double()
+    above = (batch.energy - composition @ references).float().to(device)
+    error = (out["interaction_energy"] - above).abs() / molecules.num_atoms.to(device)
+    calm = (batch.largest_force() <= settings.max_force).float().to(device)
+    energy_loss = (error * weight * calm).sum() / calm.sum().clamp(min=1)
+    return cast(Tensor, force_loss + settings.energy_weight * energy_loss)
+
+
+def learning_rate(settings: ForceFieldTrainingSettings, step: int, total: int) -> float:
+    """Linear warm-up, then a cosine down to a hundredth."""
+    if step < settings.warmup_steps:
+        return settings.learning_rate * (step + 1) / settings.warmup_steps
+    done = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
+    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+
+
+def _batch_index(
+    settings: ForceFieldTrainingSettings, size: int, step: int, batches_per_epoch: int
+) -> Tensor:
+    """Which structures step ``step`` trains on: a fresh permutation each epoch, from the seed alone."""
+    epoch, position = divmod(step, batches_per_epoch)
+    order = np.random.default_rng((settings.seed, epoch)).permutation(size)
+    return torch.from_numpy(order[position * settings.batch_size : (position + 1) * settings.batch_size])
+
+
+def _labelled(
+    settings: ForceFieldTrainingSettings,
+    molecules: Molecules,
+    policy_samples: Molecules | None,
+    folder: Path,
+    progress: Progress | None,
+) -> LabelledMolecules:
+    clean = [(numbers, positions.astype(np.float64)) for numbers, positions in molecules.arrays()]
+    groups = [make_structures(clean, settings.counts, np.random.default_rng(settings.seed))]
+    if policy_samples is not None:
+        samples = [(numbers, positions.astype(np.float64)) for numbers, positions in policy_samples.arrays()]
+        groups.append(policy_structures(samples, len(clean), np.random.default_rng((settings.seed, 1))))
+    labels = []
+    for structures in groups:
+        labels += label_structures(
+            structures,
+            folder,
+            processes=settings.processes,
+            progress=None if progress is None else lambda done, total: progress(done, total, "labels"),
+        )
+    return from_labels(labels)

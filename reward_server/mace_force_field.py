@@ -1,0 +1,111 @@
+"""MACE as a ``ForceField``: checks, packing into batches under an edge budget, the network, named failures.
+
+field = MaceForceField.from_folder(folder, device="cpu")
+result = field.evaluate(molecules)       # eV, eV/Å; NaN and a name where a molecule failed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from elign.common.molecules import Molecules
+from elign.common.scoring import Failure, ForceFieldResult
+from elign.reward_server.checks import DEFAULT_CHECKS, Checks, assemble_result, check_forces, check_structures
+from elign.reward_server.mace_model import graph_input, load_network
+from elign.reward_server.packing import count_edges, pack, plan_batches, unpack
+
+MAX_EDGES = {"cpu": 8_000, "cuda": 1_000_000}
+"""Directed edges per batch: a CPU slows down once a batch leaves its cache, a GPU while it is not full."""
+
+
+class MaceForceField:
+    """A MACE network with its element references; ``evaluate`` never raises for a bad molecule."""
+
+    def __init__(
+        self,
+        name: str,
+        network: nn.Module,
+        reference_energies: Mapping[int, float],
+        *,
+        device: torch.device | str = "cpu",
+        checks: Checks = DEFAULT_CHECKS,
+        max_edges: int | None = None,
+    ) -> None:
+        """reference_energies: eV by atomic number. max_edges: per batch; the device's default when None."""
+        self.name = name
+        self.reference_energies = dict(reference_energies)
+        self.elements = frozenset(self.reference_energies)
+        self.device = torch.device(device)
+        self.network = network.to(self.device).eval().requires_grad_(False)
+        self.dtype = next(network.parameters()).dtype
+        self.cutoff = float(cast(Tensor, network.r_max))
+        self.checks = checks
+        self.max_edges = max_edges or MAX_EDGES[self.device.type]
+        table = torch.zeros(120, dtype=torch.float64)
+        table[list(self.reference_energies)] = torch.tensor(
+            list(self.reference_energies.values()), dtype=torch.float64
+        )
+        self._references = table
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        *,
+        name: str | None = None,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        checks: Checks = DEFAULT_CHECKS,
+        max_edges: int | None = None,
+    ) -> MaceForceField:
+        """Load a folder with ``model.safetensors`` and ``force_field.json``; raises ForceFieldError."""
+        network, description = load_network(folder, dtype)
+        spec = description.spec
+        references = dict(zip(spec.elements, spec.reference_energies, strict=True))
+        return cls(
+            name or folder.name, network, references, device=device, checks=checks, max_edges=max_edges
+        )
+
+    def evaluate(self, molecules: Molecules) -> ForceFieldResult:
+        """Energies (float64) and forces (in the network's dtype) of a batch, on the CPU."""
+        failures = list(check_structures(molecules, self.elements, self.checks))
+        energy = torch.full((len(molecules),), torch.nan, dtype=torch.float64)
+        forces = torch.zeros(molecules.positions.shape, dtype=self.dtype)
+        good = torch.tensor([i for i, failure in enumerate(failures) if failure is None], dtype=torch.int64)
+        ready = self._centred(molecules[good.to(molecules.node_mask.device)])
+        for chosen in plan_batches(count_edges(ready, self.cutoff), self.max_edges):
+            batch_energy, batch_forces = self._evaluate_batch(ready[chosen])
+            energy[good[chosen.cpu()]] = batch_energy
+            forces[good[chosen.cpu()]] = batch_forces
+        references = self._references_of(molecules)
+        for index in check_forces(forces, energy, self.checks.force_limit).nonzero().flatten().tolist():
+            failures[index] = failures[index] or Failure.FORCE_LIMIT
+        return assemble_result(molecules, energy + references, forces, references, failures)
+
+    def _centred(self, molecules: Molecules) -> Molecules:
+        """On the device and in the dtype of the network, each around its own centroid.
+
+        Centred before the cast, so that a molecule far from the origin loses no digits.
+        """
+        mask = molecules.node_mask.unsqueeze(-1)
+        centroid = (molecules.positions * mask).sum(1) / mask.sum(1).clamp(min=1)
+        positions = ((molecules.positions - centroid.unsqueeze(1)) * mask).to(self.device, self.dtype)
+        return Molecules(
+            positions, molecules.atomic_numbers.to(self.device), molecules.node_mask.to(self.device)
+        )
+
+    def _evaluate_batch(self, molecules: Molecules) -> tuple[Tensor, Tensor]:
+        """([b] energy above the references in eV, [b, N, 3] forces), on the CPU."""
+        out = self.network(graph_input(pack(molecules, self.cutoff), self.network))
+        forces = unpack(out["forces"].detach(), molecules.node_mask)
+        return out["interaction_energy"].detach().double().cpu(), forces.cpu()
+
+    def _references_of(self, molecules: Molecules) -> Tensor:
+        """[B] eV in float64; total energies are thousands of eV, too many digits for float32."""
+        numbers = molecules.atomic_numbers.cpu().clamp(0, len(self._references) - 1)
+        return (self._references[numbers] * molecules.node_mask.cpu()).sum(1)

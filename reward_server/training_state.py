@@ -1,0 +1,83 @@
+"""The state of a force field's training: weights, their average, optimizer, step; saved and resumed."""
+
+from __future__ import annotations
+
+import copy
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from elign.common.errors import CheckpointError
+from elign.common.training_state import load_training, read_moments, save_training, write_moments
+from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
+
+_LOSS_MEMORY = 0.99
+
+
+class TrainingState:
+    """``network`` is trained; ``averaged`` is its exponential moving average, and what is used in the end."""
+
+    def __init__(self, network: nn.Module, settings: ForceFieldTrainingSettings) -> None:
+        self.network = network
+        self.averaged = copy.deepcopy(network)
+        self.step = 0
+        self.mean_loss = 0.0
+        self._seconds_before = 0.0
+        self._begin = time.monotonic()
+        self._settings = settings
+        self._optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, amsgrad=True)
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock time of training, interrupted runs included."""
+        return self._seconds_before + time.monotonic() - self._begin
+
+    def update(self, loss: Tensor, learning_rate: float) -> None:
+        """One optimizer step on ``loss``, and one of the average."""
+        for group in self._optimizer.param_groups:
+            group["lr"] = learning_rate
+        self._optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.grad_clip)
+        self._optimizer.step()
+        self.step += 1
+        decay = min(self._settings.ema_decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.averaged.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+        memory = min(_LOSS_MEMORY, 1 - 1 / self.step)
+        self.mean_loss = memory * self.mean_loss + (1 - memory) * float(loss.detach())
+
+    def save(self, folder: Path) -> None:
+        """Write everything atomically."""
+        parts = {
+            "network": self.network.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "moments": read_moments(self._optimizer, self.network),
+        }
+        counters = {
+            "settings": self._settings.model_dump(mode="json", exclude={"epochs"}),
+            "step": self.step,
+            "mean_loss": self.mean_loss,
+            "seconds": self.seconds,
+        }
+        save_training(folder, parts, counters)
+
+    def load(self, folder: Path) -> None:
+        """Read back what ``save`` wrote; ``epochs`` may differ, to train longer or shorter.
+
+        Raises CheckpointError when damaged, or made with other settings.
+        """
+        parts, counters = load_training(folder)
+        if counters["settings"] != self._settings.model_dump(mode="json", exclude={"epochs"}):
+            raise CheckpointError(
+                f"{folder} was made with other settings; delete it to train from the start, "
+                "or use another folder"
+            )
+        self.step, self.mean_loss = counters["step"], counters["mean_loss"]
+        self._seconds_before = counters["seconds"]
+        self.network.load_state_dict(parts["network"])
+        self.averaged.load_state_dict(parts["averaged"])
+        write_moments(self._optimizer, self.network, parts["moments"])
