@@ -1,0 +1,1 @@
+"""Everything that produces data in parallel: rollout actors and the pool."""
