@@ -1,0 +1,1 @@
+"""FED-GRPO, pre-training and evaluation."""

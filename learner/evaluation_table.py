@@ -1,0 +1,156 @@
+"""Evaluations for people (a table) and for scripts (JSON of a stable layout).
+
+``{"schema": "elign.evaluation/1", "dataset", "molecules", "measures": {name: {"estimate", "low", "high",
+"count", "unit", "better"}}, "failures": {force field: {failure: count}}, "elements": {symbol: atoms}}``; a
+comparison is ``{"schema": "elign.comparison/1", "baseline": evaluation, "trained": evaluation, "difference":
+{name: {"estimate", "low", "high", "count", "excludes_zero", "better"}}}``. Intervals are 95 %; null stands
+for what could not be measured.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ase.data import chemical_symbols
+from rich.table import Table
+
+from elign.common.statistics import Interval
+from elign.learner.evaluate import Comparison, Evaluation, Measure
+
+EVALUATION_SCHEMA = "elign.evaluation/1"
+COMPARISON_SCHEMA = "elign.comparison/1"
+_LABELS = {
+    "atom_stability": "atom stability",
+    "molecule_stability": "molecule stability",
+    "validity": "validity (RDKit)",
+    "one_piece": "in one piece",
+    "uniqueness": "uniqueness of valid",
+    "validity_x_uniqueness": "validity × uniqueness",
+    "novelty": "novelty of unique",
+    "judged": "could be judged",
+    "rms_force": "RMS force, mean",
+    "rms_force_capped": "RMS force, mean, capped",
+    "rms_force_median": "RMS force, median",
+    "formation_energy": "formation energy, mean",
+}
+
+
+def evaluation_table(evaluation: Evaluation, title: str = "") -> Table:
+    """One line a measure: estimate and 95 % interval; then the failures by name."""
+    table = Table(title=title or None, caption=_caption(evaluation))
+    for heading in ("measure", "estimate", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for name, measure in evaluation.measures.items():
+        interval = evaluation.summary[name]
+        estimate = _number(interval.estimate, measure)
+        table.add_row(_label(name, measure), estimate, _range(interval, measure))
+    for scorer, verdict in evaluation.verdicts.items():
+        for failure, count in verdict.failure_counts().items():
+            table.add_row(f"{scorer}: {failure.replace('_', ' ')}", str(count), "")
+    return table
+
+
+def comparison_table(comparison: Comparison, title: str = "") -> Table:
+    """Baseline, trained, paired difference; a star marks a difference whose interval excludes zero."""
+    table = Table(title=title or None, caption=_caption(comparison.trained) + "; * interval excludes zero")
+    for heading in ("measure", "baseline", "trained", "difference", "95 % interval"):
+        table.add_column(heading, justify="left" if heading == "measure" else "right")
+    for name, difference in comparison.differences.items():
+        measure = comparison.baseline.measures[name]
+        before, after = comparison.baseline.summary[name], comparison.trained.summary[name]
+        signed = _number(difference.estimate, measure, signed=True)
+        star = " *" if difference.excludes_zero else ""
+        table.add_row(
+            _label(name, measure),
+            _number(before.estimate, measure),
+            _number(after.estimate, measure),
+            _coloured(signed, difference, measure),
+            _range(difference, measure, signed=True) + star,
+        )
+    _add_failures(table, comparison)
+    return table
+
+
+def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
+    """The documented layout; every value is a plain JSON value."""
+    measures = {
+        name: _interval_json(evaluation.summary[name]) | {"unit": measure.unit, "better": measure.better}
+        for name, measure in evaluation.measures.items()
+    }
+    return {
+        "schema": EVALUATION_SCHEMA,
+        "dataset": evaluation.dataset,
+        "molecules": len(evaluation.num_atoms),
+        "measures": measures,
+        "failures": {name: verdict.failure_counts() for name, verdict in evaluation.verdicts.items()},
+        "elements": {chemical_symbols[z]: count for z, count in evaluation.elements.items()},
+    }
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """The documented layout of a comparison."""
+    differences = {
+        name: _interval_json(interval)
+        | {"excludes_zero": interval.excludes_zero, "better": comparison.baseline.measures[name].better}
+        for name, interval in comparison.differences.items()
+    }
+    return {
+        "schema": COMPARISON_SCHEMA,
+        "baseline": evaluation_json(comparison.baseline),
+        "trained": evaluation_json(comparison.trained),
+        "difference": differences,
+    }
+
+
+def _add_failures(table: Table, comparison: Comparison) -> None:
+    for scorer in comparison.baseline.verdicts.keys() & comparison.trained.verdicts.keys():
+        before = comparison.baseline.verdicts[scorer].failure_counts()
+        after = comparison.trained.verdicts[scorer].failure_counts()
+        for failure in sorted(before.keys() | after.keys()):
+            old, new = before.get(failure, 0), after.get(failure, 0)
+            table.add_row(f"{scorer}: {failure.replace('_', ' ')}", str(old), str(new), f"{new - old:+d}", "")
+
+
+def _caption(evaluation: Evaluation) -> str:
+    return f"{len(evaluation.num_atoms)} molecules, {evaluation.dataset}; forces in eV/Å, energies in eV/atom"
+
+
+def _label(name: str, measure: Measure) -> str:
+    scorer, _, kind = name.rpartition(".")
+    arrow = "↑" if measure.better == "higher" else "↓"
+    return f"{scorer}: {_LABELS[kind]} {arrow}" if scorer else f"{_LABELS[kind]} {arrow}"
+
+
+def _number(value: float, measure: Measure, *, signed: bool = False) -> str:
+    if math.isnan(value):
+        return "–"
+    sign = "+" if signed else ""
+    return f"{100 * value:{sign}.1f} %" if measure.unit == "fraction" else f"{value:{sign}.3f}"
+
+
+def _range(interval: Interval, measure: Measure, *, signed: bool = False) -> str:
+    if math.isnan(interval.low):
+        return "–"
+    return (
+        f"{_number(interval.low, measure, signed=signed)} to {_number(interval.high, measure, signed=signed)}"
+    )
+
+
+def _coloured(text: str, difference: Interval, measure: Measure) -> str:
+    if not difference.excludes_zero:
+        return text
+    better = (difference.estimate > 0) == (measure.better == "higher")
+    return f"[green]{text}[/green]" if better else f"[red]{text}[/red]"
+
+
+def _interval_json(interval: Interval) -> dict[str, float | int | None]:
+    def plain(value: float) -> float | None:
+        return None if math.isnan(value) else value
+
+    return {
+        "estimate": plain(interval.estimate),
+        "low": plain(interval.low),
+        "high": plain(interval.high),
+        "count": interval.count,
+    }

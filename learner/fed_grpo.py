@@ -1,0 +1,235 @@
+"""FED-GRPO as an RLlib algorithm: one ``training_step`` is one round of sampling, judging and learning.
+
+The rollouts come from a ``RolloutSource`` (a pool of Ray actors), not from RLlib's environment runners; RLlib
+carries the loop, the learner group and what Tune needs.
+
+    config = FedGrpoConfig().fed_grpo(train_config=..., start_policy="runs/first/start", make_source=...)
+    algorithm = config.build_algo()
+    algorithm.train()
+    algorithm.iteration_metrics          # this iteration's figures
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from torch import Tensor
+
+from elign.common.checkpoint import load_policy
+from elign.common.config import TrainConfig
+from elign.common.policy import PolicySpec
+from elign.common.rollout import RolloutPlan, ScoredTrajectory, make_plans
+from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
+from elign.learner.fed_grpo_learner import LEARNING_RATE, NUM_STEPS, FedGrpoLearner
+from elign.learner.learner_state import LearnerState
+from elign.learner.local_runner import LocalRunner
+from elign.learner.loss import UpdateStatistics
+from elign.learner.lr_schedule import learning_rate
+from elign.learner.policy_module import PolicyModule
+from elign.learner.rollout_metrics import rollout_metrics
+from elign.learner.rollout_source import RolloutSource
+from elign.learner.transitions import Rows, build_rows, lay_out_minibatches, num_rows
+
+
+class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
+    """RLlib's settings of the algorithm; Elign's own are in ``train_config``, read-only."""
+
+    def __init__(self, algo_class: type[Algorithm] | None = None) -> None:
+        super().__init__(algo_class=algo_class or FedGrpo)
+        self.train_config = TrainConfig()
+        self.start_policy = ""
+        self.policy_spec: dict[str, Any] = {}
+        self.make_source: Callable[[], RolloutSource] | None = None
+        self.env_runners(env_runner_cls=LocalRunner, num_env_runners=0)
+        self.framework("torch")
+        # RLlib would seed the process's global generators; ours belong to plans and iterations
+        self.seed = None
+
+    def fed_grpo(
+        self, *, train_config: TrainConfig, start_policy: str | Path, make_source: Callable[[], RolloutSource]
+    ) -> FedGrpoConfig:
+        """Set what a run needs.
+
+        start_policy: name or folder of the policy to start from, which is also the reference of the KL term.
+        make_source: called once, when the algorithm is built; it must survive being copied and pickled.
+        """
+        self.train_config = train_config
+        self.start_policy = str(start_policy)
+        self.policy_spec = load_policy(start_policy).spec.model_dump(mode="json")
+        self.make_source = make_source
+        self.learners(num_learners=0, num_gpus_per_learner=train_config.learner.num_gpus)
+        return self
+
+    def get_default_rl_module_spec(self) -> RLModuleSpec:
+        with_reference = self.train_config.learner.kl_coefficient > 0
+        return RLModuleSpec(
+            module_class=PolicyModule,
+            model_config={"spec": self.policy_spec, "with_reference": with_reference},
+        )
+
+    def get_default_learner_class(self) -> type[FedGrpoLearner]:
+        return FedGrpoLearner
+
+
+class FedGrpo(Algorithm):  # type: ignore[misc]
+    """See the module's text. After each ``train()``: ``iteration_metrics`` and ``scored``."""
+
+    @classmethod
+    def get_default_config(cls) -> FedGrpoConfig:
+        return FedGrpoConfig()
+
+    def setup(self, config: FedGrpoConfig) -> None:
+        super().setup(config)
+        self.settings: TrainConfig = config.train_config
+        start = load_policy(config.start_policy)
+        self.spec: PolicySpec = start.spec
+        self._start_weights: dict[str, Tensor] = dict(start.state_dict())
+        self.completed_iterations = 0
+        self.iteration_metrics: dict[str, float] = {}
+        self.scored: list[ScoredTrajectory] = []
+        if config.make_source is None:
+            raise ValueError("FedGrpoConfig.fed_grpo(make_source=...) was not called")
+        self._source = config.make_source()
+        self.import_state(LearnerState(self._start_weights, None, {}), completed_iterations=0)
+
+    def import_state(self, state: LearnerState, *, completed_iterations: int) -> None:
+        """Go on exactly from where ``state`` was exported."""
+        reference = self._start_weights
+        for result in self.learner_group.foreach_learner(
+            lambda learner: learner.import_state(state, reference)
+        ):
+            _answer(result)
+        self.completed_iterations = completed_iterations
+
+    def export_state(self) -> LearnerState:
+        """All that the learners must remember; equal on every learner."""
+        state: LearnerState = _first(
+            self.learner_group.foreach_learner(lambda learner: learner.export_state())
+        )
+        return state
+
+    def training_step(self) -> None:
+        """One iteration, start to end."""
+        started = time.perf_counter()
+        self._publish_weights()
+        published = time.perf_counter()
+
+        collection = self._source.collect(self._make_plans())
+        collected = time.perf_counter()
+
+        advantages = self._advantages(collection.scored)
+        statistics = self._update(collection.scored, advantages)
+        updated = time.perf_counter()
+
+        self.scored = collection.scored
+        self.iteration_metrics = {
+            "iteration": float(self.completed_iterations + 1),
+            **rollout_metrics(collection.scored, advantages, self.settings.reward, self.spec.dataset),
+            **statistics.metrics(),
+            "learning_rate": self._learning_rate(),
+            "policy_version": float(self.completed_iterations),
+            "plans_rerun": float(collection.plans_rerun),
+            "time_broadcast_s": published - started,
+            "time_rollout_s": collected - published,
+            "time_update_s": updated - collected,
+            "time_iteration_s": time.perf_counter() - started,
+        }
+        self.completed_iterations += 1
+        self.metrics.log_dict(self.iteration_metrics, key="elign", window=1)
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """RLlib's state (for Tune), with the iterations done; Elign's own runs use ``export_state``."""
+        return {**super().get_state(*args, **kwargs), "completed_iterations": self.completed_iterations}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state(state)
+        self.completed_iterations = state["completed_iterations"]
+
+    def cleanup(self) -> None:
+        """Stop learners and rollouts."""
+        super().cleanup()
+        self._source.stop()
+
+    def _make_plans(self) -> list[RolloutPlan]:
+        rollout = self.settings.rollout
+        return make_plans(
+            run_seed=self.settings.run.seed,
+            first_group=self.completed_iterations * rollout.groups,
+            num_groups=rollout.groups,
+            num_samples=rollout.samples_per_group,
+            size_histogram=self.spec.size_histogram,
+        )
+
+    def _advantages(self, scored: Sequence[ScoredTrajectory]) -> list[Advantages]:
+        reward = self.settings.reward
+        weights = ChannelWeights(reward.force_weight, reward.energy_weight, reward.stability_weight)
+        return [group_advantages(s.rewards, weights, self.settings.learner.advantage_clip) for s in scored]
+
+    def _learning_rate(self) -> float:
+        return learning_rate(self.completed_iterations, self.settings.run.iterations, self.settings.learner)
+
+    def _update(
+        self, scored: Sequence[ScoredTrajectory], advantages: Sequence[Advantages]
+    ) -> UpdateStatistics:
+        """Some epochs over the rows, each shuffled anew; nothing at all when no sample could be judged."""
+        num_steps = max(len(s.trajectory.times) - 1 for s in scored)
+        rows = build_rows(scored, advantages, skip_last=self.settings.learner.skip_last)
+        total = UpdateStatistics.empty(num_steps)
+        for epoch in range(self.settings.learner.epochs if num_rows(rows) else 0):
+            total.merge(self._update_epoch(rows, epoch, num_steps))
+        return total
+
+    def _update_epoch(self, rows: Rows, epoch: int, num_steps: int) -> UpdateStatistics:
+        layout = lay_out_minibatches(
+            rows,
+            num_learners=max(len(self.learner_group), 1),
+            minibatch_size=self.settings.learner.minibatch_size,
+            rng=np.random.default_rng((self.settings.run.seed, self.completed_iterations, epoch)),
+        )
+        batch = MultiAgentBatch(
+            {DEFAULT_MODULE_ID: SampleBatch(layout.rows)}, env_steps=num_rows(layout.rows)
+        )
+        self.learner_group.update(
+            training_data=TrainingData(batch=batch),
+            timesteps={LEARNING_RATE: self._learning_rate(), NUM_STEPS: num_steps},
+            num_epochs=1,
+            minibatch_size=layout.rows_per_minibatch,
+        )
+        return _sum_statistics(self.learner_group.foreach_learner(lambda learner: learner.take_statistics()))
+
+    def _publish_weights(self) -> None:
+        weights = _first(self.learner_group.foreach_learner(lambda learner: learner.export_weights()))
+        self._source.publish(weights, self.completed_iterations)
+
+
+def _answer(result: Any) -> Any:
+    """A learner's answer; raises what it raised."""
+    answer = result.get()
+    if not result.ok:
+        raise answer
+    return answer
+
+
+def _first(results: Any) -> Any:
+    """The first learner's answer, once all have answered well."""
+    first, *_ = [_answer(result) for result in results]
+    return first
+
+
+def _sum_statistics(results: Any) -> UpdateStatistics:
+    """Rows of all learners together; optimizer steps are common to them and count once."""
+    total: UpdateStatistics
+    total, *others = [_answer(result) for result in results]
+    for other in others:
+        total.merge_rows(other)
+    return total

@@ -1,0 +1,172 @@
+"""Rows and their scores: what the actor recorded is what the learner sees, however the rows are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from elign.common.checkpoint import load_policy
+from elign.common.config_load import load_config
+from elign.common.policy import DiffusionPolicy
+from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
+from elign.learner.row_scoring import MAX_WASTE, score_rows, size_buckets, split_rows
+from elign.learner.transitions import (
+    ADVANTAGE,
+    GROUP_ID,
+    LOG_PROB_BEHAVIOUR,
+    NODE_MASK,
+    STEP,
+    WEIGHT,
+    Z_S,
+    Z_T,
+    Rows,
+    S,
+    T,
+    build_rows,
+    from_float64_bits,
+    lay_out_minibatches,
+    num_rows,
+)
+from tests.learner.rollouts import roll_out_groups, tiny_policy
+
+WEIGHTS = ChannelWeights(force=1.0, energy=0.5, stability=0.0)
+
+
+def rows_of(policy: DiffusionPolicy, sizes: list[int], skip_last: int = 1, num_steps: int = 8) -> Rows:
+    scored = roll_out_groups(policy, sizes, num_steps=num_steps)
+    return build_rows(
+        scored, [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored], skip_last=skip_last
+    )
+
+
+def tensors(rows: Mapping[str, np.ndarray], part: slice = slice(None)) -> dict[str, Tensor]:
+    return {name: torch.from_numpy(np.ascontiguousarray(column[part])) for name, column in rows.items()}
+
+
+@pytest.mark.parametrize("sizes", [[5], [25, 5, 14], [18, 18, 9], [9, 14, 18, 25, 5]])
+def test_log_prob_matches_between_actor_and_learner_for_every_bucket(sizes: list[int]) -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        for chunk in split_rows(tensors(rows_of(policy, sizes))):
+            log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+            assert float((log_ratio.exp() - 1).abs().max()) < 1e-5
+
+
+def test_log_prob_matches_for_the_shipped_policy_as_it_is_trained() -> None:
+    policy, config = load_policy("elign-qm9-small"), load_config("laptop", None, [])
+    rows = rows_of(policy, [25, 18, 17, 9], config.learner.skip_last, config.rollout.num_steps)
+    with torch.no_grad():
+        for chunk in split_rows(tensors(rows)):
+            log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+            assert float((log_ratio.exp() - 1).abs().max()) < 1e-5
+
+
+def test_log_prob_matches_for_a_conditional_policy() -> None:
+    policy = tiny_policy(conditioning=("alpha",))
+    with torch.no_grad():
+        (chunk,) = split_rows(tensors(rows_of(policy, [9])))
+        log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+    assert float(log_ratio.abs().max()) < 1e-5
+
+
+def test_kl_to_itself_is_zero_and_to_another_is_not() -> None:
+    policy, other = tiny_policy(0), tiny_policy(1)
+    with torch.no_grad():
+        (chunk,) = split_rows(tensors(rows_of(policy, [9])))
+        own, foreign = score_rows(policy, chunk, policy).kl, score_rows(policy, chunk, other).kl
+    assert own is not None
+    assert foreign is not None
+    assert torch.equal(own, torch.zeros_like(own))
+    assert bool((foreign > 0).all())
+
+
+def test_splitting_does_not_change_the_gradient() -> None:
+    policy = tiny_policy()
+    rows = tensors(rows_of(policy, [5, 9, 25, 18]))
+
+    def gradient(chunks: list[dict[str, Tensor]]) -> Tensor:
+        policy.zero_grad()
+        for chunk in chunks:
+            (score_rows(policy, chunk).log_prob * chunk[ADVANTAGE]).sum().backward()  # type: ignore[no-untyped-call]
+        return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
+
+    whole, split = gradient([rows]), gradient(split_rows(rows))
+    assert len(split_rows(rows)) > 1
+    assert float((whole - split).norm() / whole.norm()) < 1e-5
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(500, 20_000))
+def test_buckets_hold_every_row_once_with_little_waste(sizes: list[int], max_pairs: int) -> None:
+    num_atoms = torch.tensor(sizes)
+    buckets = size_buckets(num_atoms, max_pairs)
+    assert sorted(torch.cat(buckets).tolist()) == list(range(len(sizes)))
+    for bucket in buckets:
+        pairs = num_atoms[bucket].square()
+        padded = len(bucket) * int(pairs.max())
+        assert len(bucket) == 1 or padded <= max_pairs + int(pairs.max())
+    padded = sum(len(b) * int(num_atoms[b].max()) ** 2 for b in size_buckets(num_atoms, 10**9))
+    assert 1 - float(num_atoms.square().sum()) / padded <= MAX_WASTE + 1e-9
+
+
+def test_rows_carry_the_right_states_times_and_advantages() -> None:
+    scored = roll_out_groups(tiny_policy(), [9, 5])
+    advantages = [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored]
+    rows = build_rows(scored[::-1], advantages[::-1], skip_last=1)
+    assert num_rows(rows) == 2 * 3 * 3
+    for row in range(num_rows(rows)):
+        trajectory = scored[rows[GROUP_ID][row]].trajectory
+        step, n = rows[STEP][row], trajectory.plan.num_atoms
+        sample = (
+            int((rows[STEP] == step)[: row + 1][rows[GROUP_ID][: row + 1] == rows[GROUP_ID][row]].sum()) - 1
+        )
+        assert (rows[T][row], rows[S][row]) == trajectory.times[step : step + 2]
+        assert np.array_equal(rows[Z_T][row, :n], trajectory.z[step, sample].numpy())
+        assert np.array_equal(rows[Z_S][row, :n], trajectory.z[step + 1, sample].numpy())
+        assert rows[NODE_MASK][row].sum() == n
+        assert rows[ADVANTAGE][row] == advantages[rows[GROUP_ID][row]].values[step, sample]
+
+
+def test_rows_without_a_known_reward_are_left_out() -> None:
+    scored = roll_out_groups(tiny_policy(), [9])
+    valid = torch.ones(4, 3, dtype=torch.bool)
+    valid[2, 1] = False
+    valid[:, 2] = False
+    rows = build_rows(scored, [Advantages(torch.ones(4, 3), valid)], skip_last=0)
+    assert num_rows(rows) == 7
+    assert num_rows(build_rows(scored, [Advantages(torch.ones(4, 3), ~valid)], skip_last=4)) == 0
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 97), st.integers(1, 4), st.integers(1, 40))
+def test_every_learner_gets_equal_minibatches_and_every_row_counts_once(
+    total: int, num_learners: int, minibatch_size: int
+) -> None:
+    rows = {T: np.arange(total), WEIGHT: np.ones(total, dtype=np.float32)}
+    layout = lay_out_minibatches(
+        rows, num_learners=num_learners, minibatch_size=minibatch_size, rng=np.random.default_rng(0)
+    )
+    per_learner = layout.rows_per_minibatch * layout.minibatches_per_learner
+    assert num_rows(layout.rows) == per_learner * num_learners
+    assert layout.rows_per_minibatch * num_learners < minibatch_size + num_learners
+    real = layout.rows[T][layout.rows[WEIGHT] > 0]
+    assert sorted(real.tolist()) == list(range(total))
+    minibatches = layout.minibatches_per_learner
+    assert float(layout.rows[WEIGHT].sum()) / num_learners == pytest.approx(minibatches, rel=1e-5)
+
+
+def test_two_learners_see_the_rows_of_one_in_the_same_steps() -> None:
+    rows = {T: np.arange(64), WEIGHT: np.ones(64, dtype=np.float32)}
+    one, two = (
+        lay_out_minibatches(rows, num_learners=n, minibatch_size=16, rng=np.random.default_rng(1))
+        for n in (1, 2)
+    )
+    first, second = two.rows[T].reshape(2, 4, 8)
+    for step in range(4):
+        assert sorted([*first[step], *second[step]]) == sorted(one.rows[T].reshape(4, 16)[step])
