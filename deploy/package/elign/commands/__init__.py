@@ -1,0 +1,1 @@
+"""One file per command of ``elign``: options, help with examples, and a few calls into the rooms."""

@@ -1,0 +1,30 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Preset = Annotated[
+    str | None, typer.Option("--preset", help="Where to start from: laptop, paper-qm9 or paper-geom.")
+]
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", help="YAML file with settings; they replace those of the preset.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in run.iterations=10; may be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+PolicyName = Annotated[
+    str,
+    typer.Option("--policy", help="Name of a policy (elign policies list), policy folder, or run directory."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="One seed, one result.")]
+Steps = Annotated[
+    int | None,
+    typer.Option("--steps", min=1, help="Denoising steps; by default those the policy was trained for."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]

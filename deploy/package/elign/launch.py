@@ -1,0 +1,181 @@
+"""Composition of a post-training run: Ray, reward server, rollout pool and FED-GRPO algorithm put together.
+
+    from elign.common.config_load import load_config
+    train(load_config("laptop", None, []), Path("runs/first"))
+
+The rooms do not know each other; here they get their handles.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+
+from elign.actors.pool import RolloutPool
+from elign.common.checkpoint import load_policy
+from elign.common.config import TrainConfig
+from elign.common.errors import RolloutError
+from elign.common.molecule_io import write_molecules
+from elign.common.policy import DiffusionPolicy
+from elign.common.sampling import sample_molecules
+from elign.learner.fed_grpo import FedGrpo, FedGrpoConfig
+from elign.learner.report import write_report
+from elign.learner.run_directory import RunDirectory
+from elign.learner.run_metrics import Row
+from elign.reward_server.registry import check_force_field
+from elign.reward_server.reward_actor import start_reward_server
+from elign.samples import draw_sizes
+
+OBJECT_STORE_BYTES = 300_000_000
+NUM_COMPARED = 64
+# what a run is compared on is drawn with another seed than what it is trained on
+COMPARISON_SEED_OFFSET = 1_000_003
+
+
+def train(
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    resume: bool = False,
+    on_iteration: Callable[[dict[str, float]], None] | None = None,
+) -> dict[str, Any]:
+    """Post-train a policy; everything it makes is in ``run_dir`` (see ``RunDirectory``). Returns a summary.
+
+    resume: go on from the last checkpoint in ``run_dir``, exactly as if nothing had happened. on_iteration:
+    gets each iteration's figures. SIGINT and SIGTERM end the run at the last completed iteration, save it and
+    raise KeyboardInterrupt; a second signal ends it at once, the last checkpoint intact. Raises ElignError.
+    """
+    check_force_field(config.reward.force_field)
+    directory = RunDirectory(Path(run_dir), config, resume=resume)
+    start = load_policy(directory.start)
+    _write_comparison(directory.path / "before.parquet", start, config)
+    with ray_session(config), stop_on_signals() as stop:
+        server = start_reward_server(config.reward, start.spec.dataset)
+        spec = start.spec.model_dump(mode="json")
+
+        def make_pool() -> RolloutPool:
+            return RolloutPool(spec, config.rollout, config.reward, server, lambda: stop.requested)
+
+        algorithm = build_algorithm(config, directory.start, make_pool)
+        try:
+            _run(algorithm, directory, stop, on_iteration)
+        finally:
+            algorithm.stop()
+            ray.kill(server)
+    _write_comparison(directory.path / "after.parquet", load_policy(directory.best), config)
+    directory.write_state("finished", algorithm.completed_iterations)
+    write_report(directory.path)
+    return directory.summary()
+
+
+def build_algorithm(config: TrainConfig, start_policy: Path, make_pool: Callable[[], RolloutPool]) -> FedGrpo:
+    """The algorithm with a local learner; RLlib's own chatter is kept down."""
+    settings = FedGrpoConfig().fed_grpo(train_config=config, start_policy=start_policy, make_source=make_pool)
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    algorithm: FedGrpo = settings.build_algo(use_copy=False)
+    return algorithm
+
+
+def _run(
+    algorithm: FedGrpo,
+    directory: RunDirectory,
+    stop: StopRequest,
+    on_iteration: Callable[[Row], None] | None,
+) -> None:
+    """Iterations until the last one, each logged, the best and every n-th saved."""
+    if directory.checkpoint is not None:
+        algorithm.import_state(
+            directory.checkpoint.learner, completed_iterations=directory.completed_iterations
+        )
+    settings = directory.config.run
+    try:
+        while algorithm.completed_iterations < settings.iterations:
+            if stop.requested:
+                raise KeyboardInterrupt
+            algorithm.train()
+            directory.log(algorithm.iteration_metrics, algorithm.scored)
+            done = algorithm.completed_iterations
+            if directory.is_best():
+                directory.save_best(algorithm.spec, algorithm.export_state())
+            if done % settings.checkpoint_every == 0 or done == settings.iterations:
+                directory.save(algorithm.spec, algorithm.export_state())
+            if on_iteration is not None:
+                on_iteration(algorithm.iteration_metrics)
+    except (KeyboardInterrupt, RolloutError) as error:
+        # a second signal may have hit the middle of an update: then only the last checkpoint is sound
+        if not stop.forced:
+            directory.save(algorithm.spec, algorithm.export_state())
+        interrupted = isinstance(error, KeyboardInterrupt)
+        directory.write_state("interrupted" if interrupted else "failed", algorithm.completed_iterations)
+        raise
+    finally:
+        directory.metrics.close()
+
+
+class StopRequest:
+    """What signals asked for: ``requested`` after the first, ``forced`` after the second."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.forced = False
+
+    def __call__(self, _signal: int, _frame: FrameType | None) -> None:
+        if self.requested:
+            self.forced = True
+            raise KeyboardInterrupt
+        self.requested = True
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """SIGINT and SIGTERM set a flag while the block runs; only the main thread can be told."""
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def ray_session(config: TrainConfig) -> Iterator[None]:
+    """Ray for the block: the one that is there, that of RAY_ADDRESS, or a local one that ends with it."""
+    if ray.is_initialized():
+        yield
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if not os.environ.get("RAY_ADDRESS"):
+        rollout, reward = config.rollout, config.reward
+        needed = math.ceil(rollout.actors * rollout.cpus_per_actor + reward.num_cpus)
+        # Ray's CPUs are tickets, not cores: actors, server and learner take turns on a small machine
+        options["num_cpus"] = max(needed, os.cpu_count() or 1)
+        options["object_store_memory"] = OBJECT_STORE_BYTES
+        options["include_dashboard"] = False
+    ray.init(**options)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _write_comparison(path: Path, policy: DiffusionPolicy, config: TrainConfig) -> None:
+    """Molecules to look at before and after: same sizes, same random numbers."""
+    if path.exists() and path.name == "before.parquet":
+        return
+    seed = config.run.seed + COMPARISON_SEED_OFFSET
+    sizes = draw_sizes(policy, NUM_COMPARED, seed)
+    write_molecules(path, sample_molecules(policy, sizes, num_steps=config.rollout.num_steps, seed=seed))

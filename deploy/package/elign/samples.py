@@ -1,0 +1,82 @@
+"""From a policy's name to molecules, for the commands that sample and evaluate."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from elign.common.checkpoint import load_policy, read_description, resolve_policy
+from elign.common.devices import resolve_device
+from elign.common.errors import ConfigError
+from elign.common.molecules import Molecules
+from elign.common.policy import DiffusionPolicy
+from elign.common.sampling import sample_molecules
+from elign.common.scoring import ForceField
+
+Columns = dict[str, list[float] | list[str | None]]
+
+
+@dataclass(frozen=True)
+class PolicySource:
+    """A policy, what it was called by, and the denoising steps to sample it with."""
+
+    name: str
+    policy: DiffusionPolicy
+    num_steps: int
+
+
+def open_policy(name: str, *, device: str = "auto", num_steps: int | None = None) -> PolicySource:
+    """Load a policy by name or path.
+
+    num_steps: None takes the number it was post-trained with, or else all steps of its schedule. Raises
+    CheckpointError or ConfigError.
+    """
+    policy = load_policy(name, resolve_device(device))
+    trained_with = read_description(resolve_policy(name))["metadata"].get("num_steps")
+    steps = num_steps or trained_with or policy.num_timesteps
+    if steps > policy.num_timesteps:
+        raise ConfigError(f"--steps {steps}: the policy {name} has {policy.num_timesteps} steps at most")
+    return PolicySource(name, policy, int(steps))
+
+
+def draw_sizes(policy: DiffusionPolicy, number: int, seed: int) -> list[int]:
+    """``number`` atom counts drawn as in the policy's training data."""
+    histogram = policy.spec.size_histogram
+    sizes = np.array(sorted(histogram))
+    weights = np.array([histogram[int(size)] for size in sizes], dtype=np.float64)
+    drawn = np.random.default_rng(seed).choice(sizes, size=number, p=weights / weights.sum())
+    return [int(size) for size in drawn]
+
+
+def sample_sizes(
+    source: PolicySource,
+    sizes: Sequence[int],
+    *,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Molecules:
+    """One molecule of each size, in that order."""
+    return sample_molecules(source.policy, sizes, num_steps=source.num_steps, seed=seed, progress=progress)
+
+
+def open_force_field(name: str, *, device: str = "auto") -> ForceField:
+    """A force field by name or path; a licence shown at first use goes to stderr."""
+    # Imported here: sampling alone needs no force field, and its libraries load slowly.
+    from elign.reward_server.registry import load_force_field
+
+    chosen = str(resolve_device(device))
+    return load_force_field(name, device=chosen, show_licence=lambda text: print(text, file=sys.stderr))
+
+
+def force_field_columns(force_field: ForceField, molecules: Molecules) -> Columns:
+    """What a force field says of molecules, as columns of a file: eV, eV/atom, eV/Å, and why it failed."""
+    result = force_field.evaluate(molecules)
+    return {
+        "energy": result.energy.tolist(),
+        "formation_energy": result.formation_energy.tolist(),
+        "rms_force": result.rms_force(molecules.node_mask).tolist(),
+        "failure": [None if failure is None else str(failure) for failure in result.failures],
+    }
