@@ -1,7 +1,8 @@
 """Merges the queries of many callers into batches for one force field: asyncio, no Ray.
 
 While a batch is being evaluated in the worker thread, queries pile up; when the thread is free, all of them
-(up to a budget) become the next batch. A query never waits longer than ``wait_s`` for company.
+(up to a budget) become the next batch. A query never waits longer than ``wait_s`` for company. One that must
+have the same answer to the last bit, whoever else is asking, is a batch ``alone``.
 """
 
 from __future__ import annotations
@@ -29,6 +30,13 @@ class QueueStats:
     failures: dict[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class _Query:
+    molecules: Molecules
+    alone: bool
+    answer: asyncio.Future[ForceFieldResult]
+
+
 class EvaluationQueue:
     """One force field, one worker thread, any number of concurrent callers."""
 
@@ -42,19 +50,20 @@ class EvaluationQueue:
         self._force_field = force_field
         self._wait_s = wait_s
         self._max_molecules = max_molecules
-        self._waiting: list[tuple[Molecules, asyncio.Future[ForceFieldResult]]] = []
+        self._waiting: list[_Query] = []
         self._drain: asyncio.Task[None] | None = None
         self._worker = ThreadPoolExecutor(1, "force-field", torch.set_num_threads, (threads,))
         self._failures: Counter[str] = Counter()
         self._stats = QueueStats()
 
-    async def evaluate(self, molecules: Molecules) -> ForceFieldResult:
+    async def evaluate(self, molecules: Molecules, *, alone: bool = False) -> ForceFieldResult:
         """As ``ForceField.evaluate``, together with whoever else is asking.
 
-        Raises what the force field raised, to every caller of the batch that failed as a whole.
+        alone: never in one batch with others, whose company would change the rounding. Raises what the force
+        field raised, to every caller of the batch that failed as a whole.
         """
         future: asyncio.Future[ForceFieldResult] = asyncio.get_running_loop().create_future()
-        self._waiting.append((molecules, future))
+        self._waiting.append(_Query(molecules, alone, future))
         if self._drain is None or self._drain.done():
             self._drain = asyncio.create_task(self._evaluate_waiting())
         return await future
@@ -74,7 +83,7 @@ class EvaluationQueue:
         await asyncio.sleep(self._wait_s)
         while self._waiting:
             taken = self._take()
-            merged = Molecules.cat([molecules for molecules, _ in taken])
+            merged = Molecules.cat([query.molecules for query in taken])
             begin = time.perf_counter()
             evaluation = loop.run_in_executor(self._worker, self._force_field.evaluate, merged)
             await asyncio.wait([evaluation])
@@ -85,13 +94,15 @@ class EvaluationQueue:
             self._count(len(taken), merged, evaluation.result(), time.perf_counter() - begin)
             _deliver(taken, evaluation.result())
 
-    def _take(self) -> list[tuple[Molecules, asyncio.Future[ForceFieldResult]]]:
+    def _take(self) -> list[_Query]:
         total, end = 0, 0
-        for molecules, _ in self._waiting:
-            total += len(molecules)
-            if end and total > self._max_molecules:
+        for query in self._waiting:
+            total += len(query.molecules)
+            if end and (query.alone or total > self._max_molecules):
                 break
             end += 1
+            if query.alone:
+                break
         taken, self._waiting = self._waiting[:end], self._waiting[end:]
         return taken
 
@@ -124,17 +135,13 @@ def split_result(result: ForceFieldResult, parts: list[Molecules]) -> list[Force
     return results
 
 
-def _deliver(
-    taken: list[tuple[Molecules, asyncio.Future[ForceFieldResult]]], result: ForceFieldResult
-) -> None:
-    for (_, future), part in zip(
-        taken, split_result(result, [molecules for molecules, _ in taken]), strict=True
-    ):
-        if not future.done():  # its caller may have given up
-            future.set_result(part)
+def _deliver(taken: list[_Query], result: ForceFieldResult) -> None:
+    for query, part in zip(taken, split_result(result, [query.molecules for query in taken]), strict=True):
+        if not query.answer.done():  # its caller may have given up
+            query.answer.set_result(part)
 
 
-def _fail(taken: list[tuple[Molecules, asyncio.Future[ForceFieldResult]]], error: BaseException) -> None:
-    for _, future in taken:
-        if not future.done():
-            future.set_exception(error)
+def _fail(taken: list[_Query], error: BaseException) -> None:
+    for query in taken:
+        if not query.answer.done():
+            query.answer.set_exception(error)

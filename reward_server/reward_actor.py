@@ -3,8 +3,10 @@
     server = start_reward_server(config.reward, dataset="qm9")
     answer = await server.score.remote(query)
 
-Queries that arrive together are evaluated together (``EvaluationQueue``). A query may be asked again at any
-time: it changes nothing here, so Ray may restart the actor and retry what was in flight.
+Queries that arrive together are evaluated together (``EvaluationQueue``), but for groups on a CPU: a group
+fills the CPU's best batch by itself, and alone its rewards do not depend on who else is asking, so that one
+seed gives one run. A query may be asked again at any time: it changes nothing here, so Ray may restart the
+actor and retry what was in flight.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from elign.common.config import RewardSettings
+from elign.common.devices import resolve_device
 from elign.common.errors import ElignError, ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import ForceField, ForceFieldResult, RewardAnswer, RewardQuery
@@ -39,6 +42,7 @@ class RewardServer:
         self._refusal: str | None = None
         # Not raised: Ray buries what a constructor raises in pages of its own.
         try:
+            self._groups_alone = resolve_device(settings.device).type == "cpu"
             self._queue = EvaluationQueue(_load(settings), threads=self._threads)
         except ElignError as error:
             self._refusal = str(error)
@@ -49,7 +53,8 @@ class RewardServer:
 
     async def score(self, query: RewardQuery) -> RewardAnswer:
         """The rewards of one group. Molecules that fail are masked in the answer."""
-        result = await self._queue.evaluate(Molecules.cat([query.molecules, query.predicted]))
+        molecules = Molecules.cat([query.molecules, query.predicted])
+        result = await self._queue.evaluate(molecules, alone=self._groups_alone)
         final, predicted = split_result(result, [query.molecules, query.predicted])
         return compute_rewards(query, final, predicted, self._settings, self._dataset)
 

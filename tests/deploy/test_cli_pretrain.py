@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,22 +44,25 @@ def test_pretraining_makes_a_policy(elign: Elign, data: str, tmp_path: Path) -> 
 def test_ctrl_c_saves_and_resume_goes_on(elign: Elign, data: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "elign", "pretrain", "--data", data, "--run-dir", "prior"]
     with subprocess.Popen(
-        [*command, *SETTINGS, "--set", "num_steps=400"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        [*command, *SETTINGS, "--set", "num_steps=1000000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:
             if line.startswith("pretraining"):
                 break
-        time.sleep(0.2)
         os.kill(process.pid, signal.SIGINT)
         rest = process.stderr.read()
     assert process.returncode == 130, rest
     assert "elign pretrain --data" in rest
     assert "--resume" in rest
     assert "Traceback" not in rest
-    resumed = elign("pretrain", "--data", data, "--run-dir", "prior", "--resume")
+    saved = json.loads((tmp_path / "prior" / "state" / "counters.json").read_text())["step"]
+    assert saved > 0
+    longer = f"num_steps={saved + 3}"
+    resumed = elign("pretrain", "--data", data, "--run-dir", "prior", "--resume", "--set", longer)
     assert resumed.returncode == 0, resumed.stderr
-    assert json.loads(resumed.stdout)["step"] == 400
+    assert f"pretraining {saved + 1}/{saved + 3}" in resumed.stderr
+    assert json.loads(resumed.stdout)["step"] == saved + 3
 
 
 def test_a_wrong_setting_gets_the_list(elign: Elign, data: str) -> None:

@@ -83,6 +83,18 @@ def test_batches_keep_the_budget_but_a_large_query_stays_whole() -> None:
     assert field.batches == [9, 4, 30]
 
 
+def test_a_query_that_must_be_alone_shares_no_batch() -> None:
+    field = RecordingField()
+
+    async def ask() -> None:
+        queue = EvaluationQueue(field)
+        alone = (False, False, True, True, False, False)
+        await asyncio.gather(*(queue.evaluate(carbons(2, 2, 1.0), alone=a) for a in alone))
+
+    asyncio.run(ask())
+    assert field.batches == [4, 2, 2, 4]
+
+
 def test_an_error_of_the_whole_batch_reaches_every_caller_and_the_queue_lives_on() -> None:
     async def ask() -> list[ForceFieldResult | BaseException]:
         queue = EvaluationQueue(BrokenField())

@@ -34,23 +34,35 @@ def make_query(molecules: Molecules, group_id: int) -> RewardQuery:
     return RewardQuery(group_id, final, (300, 200, 100, 0), (0, 2), Molecules.cat([molecules, final]))
 
 
-def test_concurrent_queries_get_their_own_rewards_and_share_batches(
+def test_rewards_of_a_group_do_not_depend_on_who_else_is_asking(
     tiny_folder: Path, molecules: Molecules
 ) -> None:
     settings = RewardSettings(force_field=str(tiny_folder), energy_weight=0.1, device="cpu")
     server = start_reward_server(settings, "qm9")
     queries = [make_query(molecules, i) for i in range(12)]
-    answers = ray.get([server.score.remote(query) for query in queries])
+    together = ray.get([server.score.remote(query) for query in queries])
     field = MaceForceField.from_folder(tiny_folder)
-    for query, answer in zip(queries, answers, strict=True):
+    for query, answer in zip(queries, together, strict=True):
+        alone = ray.get(server.score.remote(query))
+        for name in ("force", "energy", "stability", "rms_force", "formation_energy"):
+            assert torch.equal(getattr(answer, name), getattr(alone, name)), name
         expected = compute_rewards(
             query, field.evaluate(query.molecules), field.evaluate(query.predicted), settings, "qm9"
         )
         torch.testing.assert_close(answer.force, expected.force, rtol=0, atol=1e-4)
         torch.testing.assert_close(answer.energy, expected.energy, rtol=0, atol=1e-4)
         assert torch.equal(answer.stability, expected.stability)
+    ray.kill(server)
+
+
+def test_concurrent_molecules_share_batches(tiny_folder: Path, molecules: Molecules) -> None:
+    server = start_reward_server(RewardSettings(force_field=str(tiny_folder), device="cpu"), "qm9")
+    results = ray.get([server.evaluate.remote(molecules[[i % 3]]) for i in range(12)])
+    expected = MaceForceField.from_folder(tiny_folder).evaluate(molecules)
+    for i, result in enumerate(results):
+        torch.testing.assert_close(result.energy[0], expected.energy[i % 3], rtol=0, atol=1e-4)
     stats = ray.get(server.stats.remote())
-    assert (stats.queries, stats.molecules) == (12, 12 * 9)
+    assert (stats.queries, stats.molecules) == (12, 12)
     assert stats.batches < 12
     ray.kill(server)
 
