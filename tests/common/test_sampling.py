@@ -25,14 +25,18 @@ def _policy() -> DiffusionPolicy:
 
 
 @given(st.integers(1, 1000))
-def test_time_grid_descends_to_zero(num_steps: int) -> None:
+def test_time_grid_descends_from_all_noise_to_none_in_shrinking_strides(num_steps: int) -> None:
     grid = time_grid(num_steps)
     assert grid[0] == 1000
     assert grid[-1] == 0
     assert len(grid) == num_steps + 1
-    strides = {a - b for a, b in pairwise(grid)}
-    assert max(strides) - min(strides) <= 1
+    strides = [a - b for a, b in pairwise(grid)]
     assert min(strides) >= 1
+    assert all(later <= earlier + 1 for earlier, later in pairwise(strides))  # but for rounding
+
+
+def test_all_times_are_taken_when_there_are_as_many_steps() -> None:
+    assert time_grid(1000) == list(range(1000, -1, -1))
 
 
 def test_time_grid_refuses_more_steps_than_times() -> None:
@@ -107,7 +111,7 @@ def test_group_shares_its_start_then_branches(policy: DiffusionPolicy) -> None:
         policy, plan, num_steps=10, shared_prefix=0.6, potential_steps=lambda n: (0, n - 1), policy_version=7
     )
     assert branch_index(10, 0.6) == 6
-    assert trajectory.times == (400, 300, 200, 100, 0)
+    assert trajectory.times == (160, 90, 40, 10, 0)
     assert trajectory.z.shape == (5, 4, 6, policy.state_dim)
     assert trajectory.log_prob.shape == (4, 4)
     assert trajectory.policy_version == 7
