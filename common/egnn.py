@@ -50,7 +50,10 @@ class EquivariantBlock(nn.Module):
         nn.init.xavier_uniform_(self.coordinate_out.weight, gain=0.001)
 
     def forward(self, h: Tensor, x: Tensor, d0: Tensor, pair_weight: Tensor) -> tuple[Tensor, Tensor]:
-        """h: [B, N, H]; x: [B, N, 3]; d0: [B, N, N] squared distances at first; pair_weight: [B, N, N]."""
+        """Features and what to add to the coordinates.
+
+        h: [B, N, H]; x: [B, N, 3]; d0: [B, N, N] squared distances at first; pair_weight: [B, N, N].
+        """
         difference = x[:, :, None] - x[:, None]
         squared = difference.square().sum(-1)
         distances = torch.stack([squared, d0], dim=-1)
@@ -66,11 +69,11 @@ class EquivariantBlock(nn.Module):
         if self.coords_range is not None:
             strength = torch.tanh(strength) * self.coords_range
         strength = strength * pair_weight / (torch.sqrt(squared + 1e-8) + self.norm_constant)
-        return h, x + (strength[..., None] * difference).sum(2)
+        return h, (strength[..., None] * difference).sum(2)
 
 
 class EGNN(nn.Module):
-    """Features [B, N, in] and coordinates [B, N, 3] to features [B, N, out] and moved coordinates."""
+    """Features [B, N, in] and coordinates [B, N, 3] to features [B, N, out] and moves [B, N, 3]."""
 
     def __init__(
         self,
@@ -96,12 +99,16 @@ class EGNN(nn.Module):
         )
 
     def forward(self, h: Tensor, x: Tensor, node_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """node_mask: [B, N] bool. What stands at padded atoms of the result means nothing."""
+        """node_mask: [B, N] bool. What stands at padded atoms of the result means nothing.
+
+        The moves are summed by themselves: as a difference of coordinates they would lose digits.
+        """
         real = node_mask.to(x.dtype)
         others = 1.0 - torch.eye(x.shape[1], device=x.device, dtype=x.dtype)
         pair_weight = real[:, :, None] * real[:, None] * others / self.normalization_factor
         d0 = (x[:, :, None] - x[:, None]).square().sum(-1)
-        h = self.embedding(h)
+        h, moves = self.embedding(h), torch.zeros_like(x)
         for block in self.blocks:
-            h, x = block(h, x, d0, pair_weight)
-        return self.embedding_out(h), x
+            h, move = block(h, x + moves, d0, pair_weight)
+            moves = moves + move
+        return self.embedding_out(h), moves

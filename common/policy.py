@@ -55,7 +55,11 @@ class PolicySpec(Settings):
 
 
 class Transition(NamedTuple):
-    """p(z_s | z_t): mu [B, N, D], sigma [B]; z0_hat [B, N, D], the clean state predicted from z_t."""
+    """p(z_s | z_t): mu [B, N, D], sigma [B], float64; z0_hat [B, N, D], the clean state predicted from z_t.
+
+    In float64 because of small sigma: what float32 rounds off a coordinate is, in units of sigma, more than a
+    ratio of probabilities may be wrong by. The network itself runs in the dtype of z.
+    """
 
     mu: Tensor
     sigma: Tensor
@@ -111,8 +115,8 @@ class DiffusionPolicy(nn.Module):
         features = [z[..., 3:], time]
         if context is not None:
             features.append(context[:, None].expand(-1, z.shape[1], -1).to(z.dtype))
-        h, x = self._network_in_pieces(torch.cat(features, dim=-1), z[..., :3], node_mask)
-        return project(torch.cat([x - z[..., :3], h[..., : self.num_features]], dim=-1), node_mask)
+        h, moves = self._network_in_pieces(torch.cat(features, dim=-1), z[..., :3], node_mask)
+        return project(torch.cat([moves, h[..., : self.num_features]], dim=-1), node_mask)
 
     def _network_in_pieces(self, h: Tensor, x: Tensor, node_mask: Tensor) -> tuple[Tensor, Tensor]:
         """The network on as many molecules at once as suits the device; whole where a gradient is wanted."""
@@ -121,8 +125,8 @@ class DiffusionPolicy(nn.Module):
             return network(h, x, node_mask)
         size = max(1, pair_budget(x.device, self.spec.hidden) // x.shape[1] ** 2)
         pieces = zip(h.split(size), x.split(size), node_mask.split(size), strict=True)
-        features, moved = zip(*(network(*piece) for piece in pieces), strict=True)
-        return torch.cat(features), torch.cat(moved)
+        features, moves = zip(*(network(*piece) for piece in pieces), strict=True)
+        return torch.cat(features), torch.cat(moves)
 
     def transition(
         self, z_t: Tensor, t: Tensor, s: Tensor, node_mask: Tensor, context: Tensor | None = None
@@ -130,7 +134,7 @@ class DiffusionPolicy(nn.Module):
         """p(z_s | z_t) for integer times t > s, each [B] (EDM equation 10, any stride)."""
         eps = self.eps(z_t, t, node_mask, context)
         scales = self.schedule.scales(t, s)
-        mu = z_t / _wide(scales.alpha_ts) - _wide(scales.eps_scale) * eps
+        mu = z_t.double() / _wide(scales.alpha_ts) - _wide(scales.eps_scale) * eps.double()
         return Transition(mu, scales.sigma, self._clean(z_t, t, eps))
 
     def predict_clean(
@@ -143,11 +147,8 @@ class DiffusionPolicy(nn.Module):
         return (z_t - _wide(self.schedule.sigma(t)) * eps) / _wide(self.schedule.alpha(t))
 
     def log_prob(self, z_s: Tensor, mu: Tensor, sigma: Tensor, node_mask: Tensor) -> Tensor:
-        """[B] float64, log N(z_s; mu, sigma) summed over 3(N-1) + N F real degrees of freedom.
-
-        Summed in float64: of a log-probability of some hundreds, float32 keeps less than a ratio needs.
-        """
-        whitened = ((z_s - mu) / _wide(sigma)).double() * node_mask[..., None]
+        """[B] float64, log N(z_s; mu, sigma) summed over 3(N-1) + N F real degrees of freedom."""
+        whitened = (z_s.double() - mu.double()) / _wide(sigma) * node_mask[..., None]
         num_atoms = node_mask.sum(1)
         freedom = 3 * (num_atoms - 1) + num_atoms * self.num_features
         normalizer = freedom * (sigma.double().log() + 0.5 * math.log(2 * math.pi))

@@ -171,7 +171,7 @@ def _step(
     """z_s = mu + sigma · noise, with the noise projected onto the centred subspace."""
     times = [torch.full((len(z),), value, device=z.device) for value in (t, s)]
     step = policy.transition(z, times[0], times[1], mask, context)
-    return step.mu + step.sigma[:, None, None] * project(noise, mask), step
+    return (step.mu + step.sigma[:, None, None] * project(noise, mask)).to(z.dtype), step
 
 
 def _decode_last(policy: DiffusionPolicy, z0: Tensor, mask: Tensor, context: Tensor | None) -> Molecules:

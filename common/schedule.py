@@ -25,7 +25,7 @@ def polynomial_gamma(num_timesteps: int, power: float, precision: float) -> np.n
 
 
 class TransitionScales(NamedTuple):
-    """Scalars of z_s = mu + sigma·noise with mu = z_t / alpha_ts - eps_scale · eps; each [B]."""
+    """Scalars of z_s = mu + sigma·noise with mu = z_t / alpha_ts - eps_scale · eps; each [B], float64."""
 
     alpha_ts: Tensor
     eps_scale: Tensor
@@ -50,10 +50,10 @@ class NoiseSchedule(nn.Module):
 
     def scales(self, t: Tensor, s: Tensor) -> TransitionScales:
         """For times t > s, [B] int64: alpha_ts, sigma²_ts/(alpha_ts sigma_t) and sigma_ts sigma_s/sigma_t."""
-        gamma_t, gamma_s = self.gamma[t], self.gamma[s]
-        alpha_ts = torch.exp(0.5 * (F.softplus(gamma_s) - F.softplus(gamma_t)))
-        sigma2_ts = -torch.expm1(F.softplus(gamma_s) - F.softplus(gamma_t))
-        sigma_t, sigma_s = self.sigma(t), self.sigma(s)
+        gamma_t, gamma_s = self.gamma[t].double(), self.gamma[s].double()
+        difference = F.softplus(gamma_s) - F.softplus(gamma_t)
+        alpha_ts, sigma2_ts = torch.exp(0.5 * difference), -torch.expm1(difference)
+        sigma_t, sigma_s = torch.sigmoid(gamma_t).sqrt(), torch.sigmoid(gamma_s).sqrt()
         return TransitionScales(
             alpha_ts, sigma2_ts / (alpha_ts * sigma_t), sigma2_ts.sqrt() * sigma_s / sigma_t
         )

@@ -26,7 +26,7 @@ class ReferenceMeans:
         if self._known is None:
             z = batch[Z_T]
             self._known = torch.zeros(self._num_rows, dtype=torch.bool, device=z.device)
-            self._means = z.new_zeros(self._num_rows, *z.shape[1:])
+            self._means = z.new_zeros(self._num_rows, *z.shape[1:], dtype=torch.float64)
 
     @torch.no_grad()
     def of(self, chunk: Mapping[str, Tensor]) -> Tensor:

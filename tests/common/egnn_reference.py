@@ -27,10 +27,11 @@ def reference_forward(network: EGNN, h: Tensor, x: Tensor, node_mask: Tensor) ->
     flat = node_mask.flatten()
     edge_mask = (flat[rows] & flat[columns] & (rows != columns)).to(x.dtype)[:, None]
     h, x = network.embedding(h.flatten(0, 1)), x.flatten(0, 1)
+    start = x
     d0 = (x[rows] - x[columns]).square().sum(1, keepdim=True)
     for block in network.blocks:
         h, x = _block(block, h, x, d0, rows, columns, edge_mask, network.normalization_factor)
-    return network.embedding_out(h).view(batch, size, -1), x.view(batch, size, 3)
+    return network.embedding_out(h).view(batch, size, -1), (x - start).view(batch, size, 3)
 
 
 @lru_cache(maxsize=8)

@@ -31,41 +31,41 @@ def test_rotation_reflection_and_translation_act_on_the_output(batch: tuple[Tens
     network = make_network()
     torch.manual_seed(2)
     shift = torch.randn(3, dtype=torch.float64)
-    features, moved = network(h, x, mask)
+    features, moves = network(h, x, mask)
     for parity in (1.0, -1.0):
         rotation = parity * o3.rand_matrix(dtype=torch.float64)
-        features2, moved2 = network(h, x @ rotation.T + shift, mask)
+        features2, moves2 = network(h, x @ rotation.T + shift, mask)
         torch.testing.assert_close(features2[mask], features[mask], rtol=0, atol=1e-8)
-        torch.testing.assert_close(moved2[mask], (moved @ rotation.T + shift)[mask], rtol=0, atol=1e-8)
+        torch.testing.assert_close(moves2[mask], (moves @ rotation.T)[mask], rtol=0, atol=1e-8)
 
 
 def test_permutation_of_atoms_permutes_the_output(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     h, x, mask = batch
     network = make_network()
     order = torch.randperm(6, generator=torch.Generator().manual_seed(3))
-    features, moved = network(h, x, mask)
-    features2, moved2 = network(h[:, order], x[:, order], mask[:, order])
+    features, moves = network(h, x, mask)
+    features2, moves2 = network(h[:, order], x[:, order], mask[:, order])
     keep = mask[:, order]
     torch.testing.assert_close(features2[keep], features[:, order][keep], rtol=0, atol=1e-8)
-    torch.testing.assert_close(moved2[keep], moved[:, order][keep], rtol=0, atol=1e-8)
+    torch.testing.assert_close(moves2[keep], moves[:, order][keep], rtol=0, atol=1e-8)
 
 
 def test_padding_changes_nothing(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     h, x, mask = batch
     network = make_network()
-    features, moved = network(h, x, mask)
-    alone, moved_alone = network(h[1:2, :4], x[1:2, :4], mask[1:2, :4])
+    features, moves = network(h, x, mask)
+    alone, moves_alone = network(h[1:2, :4], x[1:2, :4], mask[1:2, :4])
     torch.testing.assert_close(alone[0], features[1, :4], rtol=0, atol=1e-10)
-    torch.testing.assert_close(moved_alone[0], moved[1, :4], rtol=0, atol=1e-10)
+    torch.testing.assert_close(moves_alone[0], moves[1, :4], rtol=0, atol=1e-10)
 
 
 def test_equals_the_published_formulation_over_an_edge_list(batch: tuple[Tensor, Tensor, Tensor]) -> None:
     h, x, mask = batch
     network = make_network()
-    features, moved = network(h, x, mask)
-    expected_features, expected_moved = reference_forward(network, h, x, mask)
+    features, moves = network(h, x, mask)
+    expected_features, expected_moves = reference_forward(network, h, x, mask)
     torch.testing.assert_close(features[mask], expected_features[mask], rtol=1e-10, atol=1e-10)
-    torch.testing.assert_close(moved[mask], expected_moved[mask], rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(moves[mask], expected_moves[mask], rtol=1e-10, atol=1e-10)
 
 
 def test_gradients_are_right() -> None:
