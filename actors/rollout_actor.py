@@ -13,6 +13,7 @@ import torch
 from elign.actors.rollout import device_of, reward_query, roll_out
 from elign.common.config import RewardSettings, RolloutSettings
 from elign.common.policy import DiffusionPolicy, PolicySpec
+from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.rollout import RolloutPlan, ScoredTrajectory
 
 
@@ -59,6 +60,10 @@ class RolloutActor:
     def ping(self) -> int:
         """The process id: proof of life."""
         return os.getpid()
+
+    def usage(self) -> ProcessUsage:
+        """What this process has used so far."""
+        return process_usage()
 
     def _use(self, weights: PublishedWeights) -> None:
         if weights.version != self._version:

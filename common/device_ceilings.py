@@ -20,7 +20,7 @@ SQUARE = {"cpu": 1536, "cuda": 8192}
 """Edge of the large square product, by kind of device: large enough for the device's best rate."""
 TRIAD_ELEMENTS = {"cpu": 1 << 24, "cuda": 1 << 28}
 """float32 numbers in each array of the triad: several times what caches hold."""
-_REPEATS = 5
+_REPEATS = 8
 _LEAST_S = 0.02
 
 
