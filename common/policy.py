@@ -12,12 +12,14 @@ learner cannot disagree.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from elign.common.batching import pair_budget
 from elign.common.config import Settings
 from elign.common.datasets import get_dataset
 from elign.common.egnn import EGNN
@@ -109,8 +111,18 @@ class DiffusionPolicy(nn.Module):
         features = [z[..., 3:], time]
         if context is not None:
             features.append(context[:, None].expand(-1, z.shape[1], -1).to(z.dtype))
-        h, x = self.network(torch.cat(features, dim=-1), z[..., :3], node_mask)
+        h, x = self._network_in_pieces(torch.cat(features, dim=-1), z[..., :3], node_mask)
         return project(torch.cat([x - z[..., :3], h[..., : self.num_features]], dim=-1), node_mask)
+
+    def _network_in_pieces(self, h: Tensor, x: Tensor, node_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """The network on as many molecules at once as suits the device; whole where a gradient is wanted."""
+        network: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]] = self.network
+        if torch.is_grad_enabled():
+            return network(h, x, node_mask)
+        size = max(1, pair_budget(x.device, self.spec.hidden) // x.shape[1] ** 2)
+        pieces = zip(h.split(size), x.split(size), node_mask.split(size), strict=True)
+        features, moved = zip(*(network(*piece) for piece in pieces), strict=True)
+        return torch.cat(features), torch.cat(moved)
 
     def transition(
         self, z_t: Tensor, t: Tensor, s: Tensor, node_mask: Tensor, context: Tensor | None = None

@@ -6,13 +6,16 @@ similar size go together, and nothing in the loop waits for the device.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from elign.common.batching import pair_budget, size_buckets
 from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy, Transition, project
 from elign.common.rollout import RolloutPlan, Trajectory
@@ -44,39 +47,66 @@ def choose_potential_steps(schedule: str, num_transitions: int, evaluations: int
     return tuple(sorted({int(f * num_transitions) for f in fractions}))
 
 
-@torch.no_grad()
 def sample_molecules(
     policy: DiffusionPolicy,
     num_atoms: Sequence[int],
     *,
     num_steps: int,
     seed: int,
-    batch_size: int = 64,
     context: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
     """Molecules of the given sizes, in that order; ``progress(done, total)`` counts finished molecules.
 
-    Each molecule's random numbers come from (seed, its index), so neither the order of the work nor the batch
-    size changes it beyond rounding. context: [B, C] for conditional policies.
+    Each molecule's random numbers come from (seed, its index), so what else is sampled changes it by rounding
+    at most. context: [B, C] for conditional policies. On a CPU, batches run side by side, one a thread.
     """
     device = next(policy.parameters()).device
     sizes = torch.tensor(list(num_atoms), dtype=torch.long)
     grid = time_grid(num_steps, policy.num_timesteps)
-    order = torch.argsort(sizes, stable=True)
+    stop = threading.Event()
+
+    def sample(chosen: Tensor) -> Molecules:
+        given = None if context is None else context[chosen].to(device)
+        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, stop)
+
+    batches = size_buckets(sizes, pair_budget(device, policy.spec.hidden))
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     parts: list[Molecules] = []
-    for chunk in order.split(batch_size) if len(order) else ():
-        mask = (torch.arange(int(sizes[chunk].max()))[None, :] < sizes[chunk][:, None]).to(device)
-        generators = [_generator(seed, int(i)) for i in chunk]
-        noise = _noise_per_molecule(generators, sizes[chunk].tolist(), mask, policy.state_dim, len(grid))
-        given = None if context is None else context[chunk].to(device)
-        z = next(noise)
-        for t, s in pairwise(grid):
-            z, _ = _step(policy, z, t, s, mask, next(noise), given)
-        parts.append(_decode_last(policy, z, mask, given).to("cpu"))
-        if progress is not None:
-            progress(sum(len(part) for part in parts), len(sizes))
-    return Molecules.cat(parts)[torch.argsort(order)]
+    with ThreadPoolExecutor(threads, "sampling", torch.set_num_threads, (1,)) as pool:
+        try:
+            for part in pool.map(sample, batches):
+                parts.append(part)
+                if progress is not None:
+                    progress(sum(len(part) for part in parts), len(sizes))
+        finally:
+            stop.set()  # whoever interrupts need not wait for the rest
+    if not parts:
+        return Molecules.cat([])
+    return Molecules.cat(parts)[torch.argsort(torch.cat(batches))]
+
+
+@torch.no_grad()
+def _sample_batch(
+    policy: DiffusionPolicy,
+    sizes: Tensor,
+    index: list[int],
+    grid: Sequence[int],
+    seed: int,
+    context: Tensor | None,
+    stop: threading.Event,
+) -> Molecules:
+    """Molecules of sizes [B] with the random numbers of ``index``, on the CPU; ends early once ``stop``."""
+    device = next(policy.parameters()).device
+    mask = (torch.arange(int(sizes.max()))[None, :] < sizes[:, None]).to(device)
+    generators = [_generator(seed, i) for i in index]
+    noise = _noise_per_molecule(generators, sizes.tolist(), mask, policy.state_dim, len(grid))
+    z = next(noise)
+    for t, s in pairwise(grid):
+        if stop.is_set():
+            break
+        z, _ = _step(policy, z, t, s, mask, next(noise), context)
+    return _decode_last(policy, z, mask, context).to("cpu")
 
 
 @torch.no_grad()

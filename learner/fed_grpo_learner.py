@@ -13,6 +13,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from torch import Tensor, nn
 
+from elign.common.batching import pair_budget
 from elign.common.config import TrainConfig
 from elign.common.training_state import copy_tensors, read_moments, write_moments
 from elign.learner.chunk_gradients import ChunkRunner, Gradients, add_gradients, average_over_learners
@@ -59,6 +60,7 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         self.register_optimizer(module_id=module_id, optimizer=optimizer, params=self.parameters)
         self._average = None if settings.ema_decay is None else copy_tensors(self._weights())
         self._statistics = UpdateStatistics.empty(0)
+        self._max_pairs = pair_budget(self.device, self.policy_module.policy.spec.hidden)
         self._runner = ChunkRunner(torch.get_num_threads() if self.device.type == "cpu" else 1)
 
     def shutdown(self) -> None:
@@ -79,7 +81,7 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         """One optimizer step: gradients chunk by chunk, averaged over the learners; then clip and step."""
         total = torch.zeros((), device=self.device)
         gradients: Gradients = [None] * len(self.parameters)
-        chunks = split_rows(batch[DEFAULT_MODULE_ID])
+        chunks = split_rows(batch[DEFAULT_MODULE_ID], self._max_pairs)
         for chunk, terms, chunk_gradients in self._runner.run(chunks, self._loss, self.parameters):
             total += terms.loss
             add_gradients(gradients, chunk_gradients)

@@ -59,17 +59,42 @@ def test_adaptive_potential_steps_are_denser_near_the_end() -> None:
 def test_molecule_depends_on_seed_and_index_alone(policy: DiffusionPolicy) -> None:
     sizes = [5, 9, 3, 7]
     whole = sample_molecules(policy, sizes, num_steps=6, seed=3)
-    small_batches = sample_molecules(policy, sizes, num_steps=6, seed=3, batch_size=1)
-    torch.testing.assert_close(whole.positions, small_batches.positions, rtol=1e-4, atol=1e-4)
-    assert torch.equal(whole.atomic_numbers, small_batches.atomic_numbers)
+    in_company = sample_molecules(policy, [*sizes, 5, 8, 29, 5], num_steps=6, seed=3)[:4]
+    torch.testing.assert_close(whole.positions, in_company.positions[:, :9], rtol=1e-4, atol=1e-4)
+    assert torch.equal(whole.atomic_numbers, in_company.atomic_numbers[:, :9])
     assert whole.num_atoms.tolist() == sizes
     other = sample_molecules(policy, sizes, num_steps=6, seed=4)
     assert not torch.allclose(whole.positions, other.positions)
 
 
 def test_more_steps_than_a_noise_block_keep_the_seed(policy: DiffusionPolicy) -> None:
-    first, second = (sample_molecules(policy, [3, 4], num_steps=60, seed=1, batch_size=b) for b in (2, 1))
-    torch.testing.assert_close(first.positions, second.positions, rtol=1e-3, atol=1e-3)
+    alone = sample_molecules(policy, [3], num_steps=60, seed=1)
+    first = sample_molecules(policy, [3, 3], num_steps=60, seed=1)[:1]
+    torch.testing.assert_close(first.positions, alone.positions, rtol=1e-3, atol=1e-3)
+
+
+def test_number_of_threads_changes_nothing(policy: DiffusionPolicy) -> None:
+    before = torch.get_num_threads()
+    results = []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            results.append(sample_molecules(policy, [5, 29, 12, 7, 7], num_steps=5, seed=2))
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(results[0].positions, results[1].positions)
+
+
+def test_interruption_leaves_the_rest_undone(policy: DiffusionPolicy) -> None:
+    seen: list[int] = []
+
+    def interrupt(done: int, _total: int) -> None:
+        seen.append(done)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample_molecules(policy, [4 * n for n in range(1, 8)], num_steps=20, seed=0, progress=interrupt)
+    assert len(seen) == 1
 
 
 def test_nothing_to_sample_gives_an_empty_batch(policy: DiffusionPolicy) -> None:

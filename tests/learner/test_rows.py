@@ -15,7 +15,7 @@ from elign.common.checkpoint import load_policy
 from elign.common.config_load import load_config
 from elign.common.policy import DiffusionPolicy
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
-from elign.learner.row_scoring import MAX_WASTE, score_rows, size_buckets, split_rows
+from elign.learner.row_scoring import score_rows, split_rows
 from elign.learner.transitions import (
     ADVANTAGE,
     GROUP_ID,
@@ -35,6 +35,7 @@ from elign.learner.transitions import (
 )
 from tests.learner.rollouts import roll_out_groups, tiny_policy
 
+MAX_PAIRS = 8192
 WEIGHTS = ChannelWeights(force=1.0, energy=0.5, stability=0.0)
 
 
@@ -53,7 +54,7 @@ def tensors(rows: Mapping[str, np.ndarray], part: slice = slice(None)) -> dict[s
 def test_log_prob_matches_between_actor_and_learner_for_every_bucket(sizes: list[int]) -> None:
     policy = tiny_policy()
     with torch.no_grad():
-        for chunk in split_rows(tensors(rows_of(policy, sizes))):
+        for chunk in split_rows(tensors(rows_of(policy, sizes)), MAX_PAIRS):
             log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
             assert float((log_ratio.exp() - 1).abs().max()) < 1e-5
 
@@ -62,7 +63,7 @@ def test_log_prob_matches_for_the_shipped_policy_as_it_is_trained() -> None:
     policy, config = load_policy("elign-qm9-small"), load_config("laptop", None, [])
     rows = rows_of(policy, [25, 18, 17, 9], config.learner.skip_last, config.rollout.num_steps)
     with torch.no_grad():
-        for chunk in split_rows(tensors(rows)):
+        for chunk in split_rows(tensors(rows), MAX_PAIRS):
             log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
             assert float((log_ratio.exp() - 1).abs().max()) < 1e-5
 
@@ -70,7 +71,7 @@ def test_log_prob_matches_for_the_shipped_policy_as_it_is_trained() -> None:
 def test_log_prob_matches_for_a_conditional_policy() -> None:
     policy = tiny_policy(conditioning=("alpha",))
     with torch.no_grad():
-        (chunk,) = split_rows(tensors(rows_of(policy, [9])))
+        (chunk,) = split_rows(tensors(rows_of(policy, [9])), MAX_PAIRS)
         log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
     assert float(log_ratio.abs().max()) < 1e-5
 
@@ -78,7 +79,7 @@ def test_log_prob_matches_for_a_conditional_policy() -> None:
 def test_kl_to_itself_is_zero_and_to_another_is_not() -> None:
     policy, other = tiny_policy(0), tiny_policy(1)
     with torch.no_grad():
-        (chunk,) = split_rows(tensors(rows_of(policy, [9])))
+        (chunk,) = split_rows(tensors(rows_of(policy, [9])), MAX_PAIRS)
         own, foreign = score_rows(policy, chunk, policy).kl, score_rows(policy, chunk, other).kl
     assert own is not None
     assert foreign is not None
@@ -96,23 +97,9 @@ def test_splitting_does_not_change_the_gradient() -> None:
             (score_rows(policy, chunk).log_prob * chunk[ADVANTAGE]).sum().backward()  # type: ignore[no-untyped-call]
         return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
-    whole, split = gradient([rows]), gradient(split_rows(rows))
-    assert len(split_rows(rows)) > 1
+    whole, split = gradient([rows]), gradient(split_rows(rows, MAX_PAIRS))
+    assert len(split_rows(rows, MAX_PAIRS)) > 1
     assert float((whole - split).norm() / whole.norm()) < 1e-5
-
-
-@settings(deadline=None)
-@given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(500, 20_000))
-def test_buckets_hold_every_row_once_with_little_waste(sizes: list[int], max_pairs: int) -> None:
-    num_atoms = torch.tensor(sizes)
-    buckets = size_buckets(num_atoms, max_pairs)
-    assert sorted(torch.cat(buckets).tolist()) == list(range(len(sizes)))
-    for bucket in buckets:
-        pairs = num_atoms[bucket].square()
-        padded = len(bucket) * int(pairs.max())
-        assert len(bucket) == 1 or padded <= max_pairs + int(pairs.max())
-    padded = sum(len(b) * int(num_atoms[b].max()) ** 2 for b in size_buckets(num_atoms, 10**9))
-    assert 1 - float(num_atoms.square().sum()) / padded <= MAX_WASTE + 1e-9
 
 
 def test_rows_carry_the_right_states_times_and_advantages() -> None:
