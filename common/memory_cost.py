@@ -3,28 +3,33 @@
     memory = rollout_memory(shape, group, device="cpu")
     memory.total                     # bytes on top of a process that has built its policy
 
-n atoms, K samples, state width D, hidden width H, T' trained and S shared steps, in float32 (4 bytes):
+n atoms, K samples, state width D, hidden width H, S shared and T' trained steps, P pairs of atoms that the
+network sees at once (``pair_budget``, but one molecule at least), in float32 (4 bytes):
 
     weights     2 x 4 x parameters          as they come from the object store, and copied
     noise       4 n D (S + 1 + K T')        drawn before the first step
     trajectory  3 x 4 (T' + 1) K n D        states one by one, stacked, and packed for the learner
-    step        4 x 4 K n^2 H               tensors over pairs that one step has at a time
+    step        4 x 4 P H                   tensors over pairs that one step has at a time
+
+On a CPU the process holds twice the step's bytes, see ``HEAP_FACTOR``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
+from elign.common.batching import pair_budget
 from elign.common.network_cost import FLOAT_BYTES, NetworkShape, num_parameters
 
 STEP_TENSORS = 4
-"""Tensors [K, n, n, H] alive at once in a forward evaluation without gradients."""
+"""Tensors [P, H] alive at once in an evaluation without gradients."""
 TRAJECTORY_COPIES = 3
 WEIGHT_COPIES = 2
-MAPPED_BLOCK_BYTES = 32 << 20
-HEAP_FACTOR = 3
-"""The C library takes smaller blocks than ``MAPPED_BLOCK_BYTES`` from a heap full of gaps: measured, it holds
-about three times what is alive. Larger blocks are mapped one by one and go back at once."""
+HEAP_FACTOR = {"cpu": 2, "cuda": 1}
+"""What a process holds for a byte that comes and goes, by kind of device: a CPU's heap is full of gaps (measured
+1.7 to 2.2), a GPU's allocator reuses equal blocks."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class GroupSize:
 
 @dataclass(frozen=True)
 class RolloutMemory:
-    """Bytes by purpose; see the module's text. step: as the heap holds it."""
+    """Bytes by purpose, see the module's text; step: as the process holds it."""
 
     weights: int
     noise: int
@@ -53,18 +58,24 @@ class RolloutMemory:
 
 
 def rollout_memory(shape: NetworkShape, group: GroupSize, *, device: str) -> RolloutMemory:
-    """device: kind of device, ``cpu`` or ``cuda``; on the latter it is all of the GPU's and the host's together."""
-    block = FLOAT_BYTES * group.num_samples * group.num_atoms**2 * shape.hidden
+    """device: ``cpu`` or ``cuda``; with the latter, the GPU's memory and the process's together."""
+    block = FLOAT_BYTES * shape.hidden * pairs_at_once(shape, group.num_atoms, group.num_samples, device)
     return RolloutMemory(
         weights=WEIGHT_COPIES * FLOAT_BYTES * num_parameters(shape),
         noise=noise_bytes(group),
         trajectory=TRAJECTORY_COPIES * trajectory_bytes(group),
-        step=held_bytes(STEP_TENSORS * block, block, device=device),
+        step=HEAP_FACTOR[device] * STEP_TENSORS * block,
     )
 
 
+def pairs_at_once(shape: NetworkShape, num_atoms: int, num_molecules: int, device: str) -> int:
+    """Pairs of atoms in one piece of so many molecules."""
+    one = num_atoms**2
+    return one * min(max(1, pair_budget(torch.device(device), shape.hidden) // one), num_molecules)
+
+
 def trajectory_bytes(group: GroupSize) -> int:
-    """What a trajectory keeps for the learner: z [T' + 1, K, n, D] in float32, log_prob [T', K] in float64."""
+    """What the learner gets: z [T' + 1, K, n, D] in float32, log_prob [T', K] in float64."""
     states = (group.trained_steps + 1) * group.num_samples * group.num_atoms * group.state_dim
     return FLOAT_BYTES * states + 2 * FLOAT_BYTES * group.trained_steps * group.num_samples
 
@@ -73,8 +84,3 @@ def noise_bytes(group: GroupSize) -> int:
     """The prefix's noise of one sample and the start, and the branches' of K."""
     draws = group.shared_steps + 1 + group.trained_steps * group.num_samples
     return FLOAT_BYTES * draws * group.num_atoms * group.state_dim
-
-
-def held_bytes(alive: int, block: int, *, device: str) -> int:
-    """What the process holds for ``alive`` bytes in blocks of ``block`` bytes that come and go."""
-    return alive * HEAP_FACTOR if device == "cpu" and block < MAPPED_BLOCK_BYTES else alive

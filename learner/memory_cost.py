@@ -1,23 +1,24 @@
 """How much memory the learner needs, from its sizes: what its process grows by in an iteration.
 
-    memory = learner_memory(shape, sizes, device="cpu", threads=2)
+    memory = learner_memory(shape, size, device="cpu", threads=2)
 
-G groups' trajectories (``common.memory_cost``), R rows of N atoms and width D, P pairs of atoms in a chunk,
-L layers of hidden width H, all in float32 (4 bytes):
+G groups' trajectories (``common.memory_cost``), R rows of N atoms and width D, P pairs of atoms in a chunk
+(``pair_budget``, but one molecule at least), L layers of hidden width H, in float32 (4 bytes):
 
     trajectories  2 x G x trajectory                this iteration's and the last one's
     rows          4 x R (2 x 4 N D + N + 48)        built, joined, shuffled, and as tensors
-    optimizer     4 x 4 x parameters                two moments, the gradient, the published weights
-    chunks        threads x 4 P H (8 L + 4)         what a chunk keeps for its backward pass
+    optimizer     (4 + threads) x 4 x parameters    two moments, published weights, sum and chunks' gradients
+    chunks        threads x 4 P H (8 L + 4)         what a chunk keeps for its backward pass, and what passes
+
+On a CPU the process holds twice the chunks' bytes (``common.memory_cost.HEAP_FACTOR``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from elign.common.memory_cost import GroupSize, held_bytes, trajectory_bytes
+from elign.common.memory_cost import HEAP_FACTOR, GroupSize, pairs_at_once, trajectory_bytes
 from elign.common.network_cost import FLOAT_BYTES, NetworkShape, num_parameters
-from elign.learner.row_scoring import MAX_PAIRS
 
 KEPT_ITERATIONS = 2
 ROW_COPIES = 4
@@ -32,7 +33,7 @@ PASSING_TENSORS = 4
 
 @dataclass(frozen=True)
 class UpdateSize:
-    """An iteration's G groups, each at most ``group``; R rows in all, in minibatches."""
+    """An iteration's G groups, each at most ``group``; R rows in all, and so many in a minibatch."""
 
     group: GroupSize
     num_groups: int
@@ -42,7 +43,7 @@ class UpdateSize:
 
 @dataclass(frozen=True)
 class LearnerMemory:
-    """Bytes by purpose; see the module's text. chunks: as the heap holds them."""
+    """Bytes by purpose, see the module's text; chunks: as the process holds them."""
 
     trajectories: int
     rows: int
@@ -55,26 +56,18 @@ class LearnerMemory:
 
 
 def learner_memory(shape: NetworkShape, size: UpdateSize, *, device: str, threads: int) -> LearnerMemory:
-    """threads: chunks that are worked on at a time. device: kind of the learner's device."""
+    """threads: chunks that are worked on at a time. device: ``cpu`` or ``cuda``, the learner's."""
     group = size.group
     row = 2 * FLOAT_BYTES * group.num_atoms * group.state_dim + group.num_atoms + ROW_EXTRAS_BYTES
+    pairs = pairs_at_once(shape, group.num_atoms, size.minibatch_size, device)
     return LearnerMemory(
         trajectories=KEPT_ITERATIONS * size.num_groups * trajectory_bytes(group),
         rows=ROW_COPIES * size.num_rows * row,
-        optimizer=OPTIMIZER_COPIES * FLOAT_BYTES * num_parameters(shape),
-        chunks=threads * chunk_bytes(shape, chunk_pairs(size, device), device=device),
+        optimizer=(OPTIMIZER_COPIES + threads) * FLOAT_BYTES * num_parameters(shape),
+        chunks=HEAP_FACTOR[device] * threads * chunk_bytes(shape, pairs),
     )
 
 
-def chunk_pairs(size: UpdateSize, device: str) -> int:
-    """Most pairs of atoms in a chunk: the limit, but one molecule at least and a minibatch at most."""
-    molecule = size.group.num_atoms**2
-    return min(max(MAX_PAIRS[device], molecule), size.minibatch_size * molecule)
-
-
-def chunk_bytes(shape: NetworkShape, pairs: int, *, device: str) -> int:
-    """What a forward and backward pass over a chunk of so many pairs holds."""
-    block = FLOAT_BYTES * pairs * shape.hidden
-    saved, passing = SAVED_TENSORS * shape.num_layers * block, PASSING_TENSORS * block
-    # what is saved stays until it is used, so only what passes leaves gaps
-    return saved + held_bytes(passing, block, device=device)
+def chunk_bytes(shape: NetworkShape, pairs: int) -> int:
+    """What is alive in a forward and backward pass over a chunk of so many pairs."""
+    return FLOAT_BYTES * pairs * shape.hidden * (SAVED_TENSORS * shape.num_layers + PASSING_TENSORS)
