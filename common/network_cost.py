@@ -1,12 +1,12 @@
-"""What the network's matrix products cost: floating-point operations and bytes, from the shapes of its layers.
+"""What the network's matrix products cost: floating-point operations and bytes, from its layers' shapes.
 
     shape = NetworkShape.of(policy.spec)
     cost = evaluation_cost(shape, num_molecules=16, num_atoms=18)
     cost.flops, cost.bytes
 
-Only matrix products count: they are the arithmetic that no cleverness removes, and what a device's ceiling is
-measured with. Activations, norms and sums come on top in time, not in the count. The products are those of the
-factored edge networks of ``egnn``, for all N x N pairs of a molecule.
+Only matrix products count: they are the arithmetic that no cleverness removes, and what a device's ceiling
+is measured with. Activations, norms and sums come on top in time, not in the count. The products are those of
+the factored edge networks of ``egnn``, for all N x N pairs of a molecule.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
 
 
 class FedGrpo(Algorithm):  # type: ignore[misc]
-    """See the module's text. After each ``train()``: ``iteration_metrics``, ``scored`` and ``rows_by_size``."""
+    """See the module's text. After each ``train()``: ``iteration_metrics``, ``scored``, ``rows_by_size``."""
 
     @classmethod
     def get_default_config(cls) -> FedGrpoConfig:

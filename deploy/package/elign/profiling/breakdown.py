@@ -1,4 +1,4 @@
-"""A profile as data: where an iteration's time went, what each process used, what was reached of the ceilings.
+"""A profile as data: where an iteration's time went, what each process used, how near the ceilings it came.
 
 Plain arithmetic on measured figures; times are seconds an iteration, averaged over the profiled ones.
 """

@@ -1,4 +1,4 @@
-"""What all processes of a run have used so far, asked from each; the only part of a profile that talks to Ray."""
+"""What all processes of a run have used so far, asked from each: the part of a profile that talks to Ray."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from elign.reward_server.evaluation_queue import QueueStats
 class Readings:
     """driver: this process, which holds the learner too. server_queue: the force field's work.
 
-    store_bytes: what lies in Ray's object store; store_bytes_created: what was ever put into it (objects below
-    100 kB travel without it).
+    store_bytes: what lies in Ray's object store; store_bytes_created: what was ever put into it (objects
+    below 100 kB travel without it).
     """
 
     driver: ProcessUsage

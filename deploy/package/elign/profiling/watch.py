@@ -19,7 +19,7 @@ WARM_UP_ITERATIONS = 1
 
 @dataclass
 class Seen:
-    """One entry for each profiled iteration: its metrics, its seconds from outside, plans, and rows by size."""
+    """One entry for each profiled iteration: metrics, seconds from outside, plans, and rows by size."""
 
     rows: list[dict[str, float]] = field(default_factory=list)
     walls: list[float] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Watched:
-    """What was seen; at_rest, warm, done: readings before the first iteration, after the warm-up, at the end."""
+    """What was seen. at_rest, warm, done: readings before the first iteration, after the warm-up, at last."""
 
     spec: PolicySpec
     seen: Seen
