@@ -73,6 +73,9 @@ class LearnerSettings(Settings):
     minibatch_size: int = Field(512, ge=1, description="Transitions per optimizer step")
     grad_clip: float = Field(1.0, gt=0)
     skip_last: int = Field(0, ge=0, description="Final steps left out of the loss (tiny sigma)")
+    steps_per_iteration: int | None = Field(
+        None, ge=1, description="Trained steps of a group, drawn anew each iteration; none given: all"
+    )
     ema_decay: float | None = Field(None, gt=0, lt=1, description="Averaged weights, used by best")
     num_gpus: float = Field(0.0, ge=0)
 

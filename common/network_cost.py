@@ -91,12 +91,14 @@ def sampling_cost(
     return total
 
 
-def update_cost(shape: NetworkShape, rows_by_size: Mapping[int, int], *, with_reference: bool) -> Cost:
-    """One forward and backward for each row, and a forward of the reference policy where there is one.
+def update_cost(
+    shape: NetworkShape, rows_by_size: Mapping[int, int], *, epochs: int, with_reference: bool
+) -> Cost:
+    """A forward and backward for each row and epoch, and one forward of the reference where there is one.
 
     rows_by_size: number of atoms -> rows of that size; rows of a size count as one batch.
     """
-    evaluations = 1 + BACKWARD_EVALUATIONS + int(with_reference)
+    evaluations = epochs * (1 + BACKWARD_EVALUATIONS) + int(with_reference)
     total = Cost()
     for num_atoms, rows in rows_by_size.items():
         total += evaluation_cost(shape, num_molecules=rows, num_atoms=num_atoms) * evaluations

@@ -30,7 +30,7 @@ from elign.common.config import TrainConfig
 from elign.common.policy import PolicySpec
 from elign.common.rollout import RolloutPlan, ScoredTrajectory, make_plans
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
-from elign.learner.fed_grpo_learner import LEARNING_RATE, NUM_STEPS, FedGrpoLearner
+from elign.learner.fed_grpo_learner import EPOCH, LEARNING_RATE, NUM_ROWS, NUM_STEPS, FedGrpoLearner
 from elign.learner.learner_state import LearnerState
 from elign.learner.local_runner import LocalRunner
 from elign.learner.loss import UpdateStatistics
@@ -38,7 +38,14 @@ from elign.learner.lr_schedule import learning_rate
 from elign.learner.policy_module import PolicyModule
 from elign.learner.rollout_metrics import rollout_metrics
 from elign.learner.rollout_source import RolloutSource
-from elign.learner.transitions import Rows, build_rows, lay_out_minibatches, num_rows, rows_by_size
+from elign.learner.transitions import (
+    Rows,
+    build_rows,
+    choose_steps,
+    lay_out_minibatches,
+    num_rows,
+    rows_by_size,
+)
 
 
 class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
@@ -129,7 +136,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         collected = time.perf_counter()
 
         advantages = self._advantages(collection.scored)
-        rows = build_rows(collection.scored, advantages, skip_last=self.settings.learner.skip_last)
+        rows = build_rows(collection.scored, advantages, self._trained_steps(collection.scored))
         prepared = time.perf_counter()
 
         statistics = self._update(rows, max(len(s.trajectory.times) - 1 for s in collection.scored))
@@ -193,6 +200,18 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
             total.merge(self._update_epoch(rows, epoch, num_steps))
         return total
 
+    def _trained_steps(self, scored: Sequence[ScoredTrajectory]) -> list[np.ndarray]:
+        learner, seed = self.settings.learner, self.settings.run.seed
+        return [
+            choose_steps(
+                len(s.trajectory.times) - 1,
+                skip_last=learner.skip_last,
+                wanted=learner.steps_per_iteration,
+                rng=np.random.default_rng((seed, s.trajectory.plan.group_id)),
+            )
+            for s in scored
+        ]
+
     def _update_epoch(self, rows: Rows, epoch: int, num_steps: int) -> UpdateStatistics:
         layout = lay_out_minibatches(
             rows,
@@ -205,7 +224,12 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         )
         self.learner_group.update(
             training_data=TrainingData(batch=batch),
-            timesteps={LEARNING_RATE: self._learning_rate(), NUM_STEPS: num_steps},
+            timesteps={
+                LEARNING_RATE: self._learning_rate(),
+                NUM_STEPS: num_steps,
+                NUM_ROWS: num_rows(rows),
+                EPOCH: epoch,
+            },
             num_epochs=1,
             minibatch_size=layout.rows_per_minibatch,
         )

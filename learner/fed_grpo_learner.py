@@ -19,12 +19,14 @@ from elign.common.training_state import copy_tensors, read_moments, write_moment
 from elign.learner.chunk_gradients import ChunkRunner, Gradients, add_gradients, average_over_learners
 from elign.learner.learner_state import LearnerState
 from elign.learner.loss import LossTerms, UpdateStatistics, fed_grpo_loss
-from elign.learner.policy_module import KL, LOG_PROB, PolicyModule
+from elign.learner.policy_module import KL, LOG_PROB, MU_REFERENCE, PolicyModule
+from elign.learner.reference_means import ReferenceMeans
 from elign.learner.row_scoring import split_rows
 from elign.learner.transitions import ADVANTAGE, LOG_PROB_BEHAVIOUR, STEP, WEIGHT, from_float64_bits
 
-LEARNING_RATE, NUM_STEPS = "learning_rate", "num_steps"
-"""Keys of the ``timesteps`` argument of ``update``: this update's rate, and the number T' of its steps."""
+LEARNING_RATE, NUM_STEPS, NUM_ROWS, EPOCH = "learning_rate", "num_steps", "num_rows", "epoch"
+"""Keys of the ``timesteps`` argument of ``update``: this update's rate, the number T' of its steps, the rows
+of the whole iteration, and which pass over them this is."""
 
 AVERAGE = "average"
 
@@ -61,6 +63,7 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         self._average = None if settings.ema_decay is None else copy_tensors(self._weights())
         self._statistics = UpdateStatistics.empty(0)
         self._max_pairs = pair_budget(self.device, self.policy_module.policy.spec.hidden)
+        self._reference_means: ReferenceMeans | None = None
         self._runner = ChunkRunner(torch.get_num_threads() if self.device.type == "cpu" else 1)
 
     def shutdown(self) -> None:
@@ -74,6 +77,9 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         for group in self.optimizer.param_groups:
             group["lr"] = timesteps[LEARNING_RATE]
         self._statistics = UpdateStatistics.empty(timesteps[NUM_STEPS])
+        reference = self.policy_module.reference
+        if reference is not None and timesteps[EPOCH] == 0:
+            self._reference_means = ReferenceMeans(reference, timesteps[NUM_ROWS])
 
     def _update(
         self, batch: dict[str, Any], **_: Any
@@ -81,6 +87,8 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         """One optimizer step: gradients chunk by chunk, averaged over the learners; then clip and step."""
         total = torch.zeros((), device=self.device)
         gradients: Gradients = [None] * len(self.parameters)
+        if self._reference_means is not None:
+            self._reference_means.prepare(batch[DEFAULT_MODULE_ID])
         chunks = split_rows(batch[DEFAULT_MODULE_ID], self._max_pairs)
         for chunk, terms, chunk_gradients in self._runner.run(chunks, self._loss, self.parameters):
             total += terms.loss
@@ -105,6 +113,8 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         return self._terms(batch, fwd_out).loss
 
     def _loss(self, rows: dict[str, Tensor]) -> LossTerms:
+        if self._reference_means is not None:
+            rows = {**rows, MU_REFERENCE: self._reference_means.of(rows)}
         return self._terms(rows, self.policy_module.forward_train(rows))
 
     def _terms(self, rows: dict[str, Tensor], fwd_out: dict[str, Tensor]) -> LossTerms:

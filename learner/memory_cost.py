@@ -6,7 +6,8 @@ G groups' trajectories (``common.memory_cost``), R rows of N atoms and width D, 
 (``pair_budget``, but one molecule at least), L layers of hidden width H, in float32 (4 bytes):
 
     trajectories  2 x G x trajectory                this iteration's and the last one's
-    rows          4 x R (2 x 4 N D + N + 48)        built, joined, shuffled, and as tensors
+    rows          4 x R (2 x 4 N D + N + 56)        built, joined, shuffled, and as tensors
+    reference     4 N D R                           its means, where there is a KL term
     optimizer     (4 + threads) x 4 x parameters    two moments, published weights, sum and chunks' gradients
     chunks        threads x 4 P H (8 L + 4)         what a chunk keeps for its backward pass, and what passes
 
@@ -22,8 +23,8 @@ from elign.common.network_cost import FLOAT_BYTES, NetworkShape, num_parameters
 
 KEPT_ITERATIONS = 2
 ROW_COPIES = 4
-ROW_EXTRAS_BYTES = 48
-"""t, s, step, group, behaviour's log-probability, advantage and weight of a row."""
+ROW_EXTRAS_BYTES = 56
+"""t, s, step, group, number, behaviour's log-probability, advantage and weight of a row."""
 OPTIMIZER_COPIES = 4
 SAVED_TENSORS = 8
 """Tensors [P, H] that a block keeps for its backward pass: four in each of its two pair networks."""
@@ -39,6 +40,7 @@ class UpdateSize:
     num_groups: int
     num_rows: int
     minibatch_size: int
+    with_reference: bool
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,13 @@ class LearnerMemory:
 
     trajectories: int
     rows: int
+    reference: int
     optimizer: int
     chunks: int
 
     @property
     def total(self) -> int:
-        return self.trajectories + self.rows + self.optimizer + self.chunks
+        return self.trajectories + self.rows + self.reference + self.optimizer + self.chunks
 
 
 def learner_memory(shape: NetworkShape, size: UpdateSize, *, device: str, threads: int) -> LearnerMemory:
@@ -63,6 +66,7 @@ def learner_memory(shape: NetworkShape, size: UpdateSize, *, device: str, thread
     return LearnerMemory(
         trajectories=KEPT_ITERATIONS * size.num_groups * trajectory_bytes(group),
         rows=ROW_COPIES * size.num_rows * row,
+        reference=FLOAT_BYTES * group.num_atoms * group.state_dim * size.num_rows * int(size.with_reference),
         optimizer=(OPTIMIZER_COPIES + threads) * FLOAT_BYTES * num_parameters(shape),
         chunks=HEAP_FACTOR[device] * threads * chunk_bytes(shape, pairs),
     )

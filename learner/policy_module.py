@@ -15,7 +15,7 @@ from torch import Tensor
 from elign.common.policy import DiffusionPolicy, PolicySpec
 from elign.learner.row_scoring import score_rows
 
-LOG_PROB, KL = "log_prob", "kl"
+LOG_PROB, KL, MU_REFERENCE = "log_prob", "kl", "mu_reference"
 
 
 class PolicyModule(TorchRLModule):  # type: ignore[misc]
@@ -35,8 +35,8 @@ class PolicyModule(TorchRLModule):  # type: ignore[misc]
             self.reference.load_state_dict(reference)
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Tensor]:
-        """Log-probability and KL [B] of one chunk of rows."""
-        scores = score_rows(self.policy, batch, self.reference)
+        """Log-probability of one chunk of rows [B], and its KL where it comes with the reference's means."""
+        scores = score_rows(self.policy, batch, batch.get(MU_REFERENCE))
         return (
             {LOG_PROB: scores.log_prob} if scores.kl is None else {LOG_PROB: scores.log_prob, KL: scores.kl}
         )

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from elign.common.batching import size_buckets
@@ -39,14 +38,14 @@ def _take(rows: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
 
 
 def score_rows(
-    policy: DiffusionPolicy, rows: Mapping[str, Tensor], reference: DiffusionPolicy | None = None
+    policy: DiffusionPolicy, rows: Mapping[str, Tensor], mu_reference: Tensor | None = None
 ) -> RowScores:
-    """Scores of B rows (columns as in ``transitions.Rows``, as tensors on the policy's device)."""
-    mask, context = rows[NODE_MASK], rows.get(CONTEXT)
-    step = policy.transition(rows[Z_T], rows[T], rows[S], mask, context)
+    """Scores of B rows (columns as in ``transitions.Rows``, as tensors on the policy's device).
+
+    mu_reference: [B, N, D] means of the reference policy's transitions, for the KL.
+    """
+    mask = rows[NODE_MASK]
+    step = policy.transition(rows[Z_T], rows[T], rows[S], mask, rows.get(CONTEXT))
     log_prob = policy.log_prob(rows[Z_S], step.mu, step.sigma, mask)
-    if reference is None:
-        return RowScores(log_prob, None)
-    with torch.no_grad():
-        anchor = reference.transition(rows[Z_T], rows[T], rows[S], mask, context)
-    return RowScores(log_prob, gaussian_kl(step.mu, anchor.mu, step.sigma, mask))
+    kl = None if mu_reference is None else gaussian_kl(step.mu, mu_reference, step.sigma, mask)
+    return RowScores(log_prob, kl)

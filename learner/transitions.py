@@ -18,33 +18,51 @@ from elign.learner.advantages import Advantages
 Z_T, Z_S, T, S = "z_t", "z_s", "t", "s"
 NODE_MASK, CONTEXT = "node_mask", "context"
 LOG_PROB_BEHAVIOUR, ADVANTAGE = "log_prob_behaviour", "advantage"
-STEP, GROUP_ID, WEIGHT = "step", "group_id", "weight"
+STEP, GROUP_ID, ROW, WEIGHT = "step", "group_id", "row", "weight"
 
 Rows = dict[str, np.ndarray]
-"""Columns of R rows, padded to N atoms: z_t, z_s [R, N, D] float32; t, s, step, group_id [R] int64; node_mask
-[R, N] bool; log_prob_behaviour [R] int64, see ``float64_bits``; advantage, weight [R] float32; context [R, 1]
-float32 where conditional.
-step: the transition's place after the branch. weight: see ``MinibatchLayout``."""
+"""Columns of R rows, padded to N atoms: z_t, z_s [R, N, D] float32; t, s, step, group_id, row [R] int64;
+node_mask [R, N] bool; log_prob_behaviour [R] int64, see ``float64_bits``; advantage, weight [R] float32;
+context [R, 1] float32 where conditional.
+step: the transition's place after the branch. row: its number. weight: see ``MinibatchLayout``."""
 
 
 def build_rows(
-    scored: Sequence[ScoredTrajectory], advantages: Sequence[Advantages], *, skip_last: int
+    scored: Sequence[ScoredTrajectory], advantages: Sequence[Advantages], trained: Sequence[np.ndarray]
 ) -> Rows:
-    """Rows of all valid transitions but each trajectory's last ``skip_last``, ordered by group, step, sample.
+    """Rows of the valid transitions that ``trained`` [T'] bool keeps, ordered by group, step, sample.
 
-    The order depends on the group ids alone, not on which actor answered first.
+    One entry a group in each argument. The order depends on the group ids alone, not on which actor answered
+    first.
     """
     order = sorted(range(len(scored)), key=lambda i: scored[i].trajectory.plan.group_id)
     num_atoms = max(s.trajectory.plan.num_atoms for s in scored)
-    parts = [_group_rows(scored[i], advantages[i], skip_last=skip_last, num_atoms=num_atoms) for i in order]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    parts = [_group_rows(scored[i], advantages[i], trained[i], num_atoms) for i in order]
+    rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {**rows, ROW: np.arange(len(rows[T]))}
 
 
-def _group_rows(scored: ScoredTrajectory, advantages: Advantages, *, skip_last: int, num_atoms: int) -> Rows:
+def choose_steps(
+    num_steps: int, *, skip_last: int, wanted: int | None, rng: np.random.Generator
+) -> np.ndarray:
+    """[num_steps] bool: the transitions of one group to train on; never the last ``skip_last``.
+
+    wanted: how many of the others, drawn uniformly, so that the mean over them is an unbiased estimate of the
+    mean over all; None takes all.
+    """
+    chosen = np.arange(max(num_steps - skip_last, 0))
+    if wanted is not None and wanted < len(chosen):
+        chosen = rng.choice(chosen, size=wanted, replace=False)
+    trained = np.zeros(num_steps, dtype=bool)
+    trained[chosen] = True
+    return trained
+
+
+def _group_rows(
+    scored: ScoredTrajectory, advantages: Advantages, trained: np.ndarray, num_atoms: int
+) -> Rows:
     trajectory = scored.trajectory
-    num_steps = len(trajectory.times) - 1
-    keep = advantages.valid.clone()
-    keep[max(num_steps - skip_last, 0) :] = False
+    keep = advantages.valid & torch.from_numpy(trained)[:, None]
     step, sample = keep.nonzero(as_tuple=True)
     times = torch.tensor(trajectory.times)
     rows = {

@@ -48,7 +48,7 @@ def test_the_count_of_an_evaluation_is_that_of_the_network(
     policy, shape = DiffusionPolicy(spec), NetworkShape.of(spec)
     forward = evaluation_cost(shape, num_molecules=num_molecules, num_atoms=num_atoms).flops
     assert _counted(policy, num_molecules, num_atoms, backward=False) == pytest.approx(forward, rel=CLOSE)
-    both = update_cost(shape, {num_atoms: num_molecules}, with_reference=False).flops
+    both = update_cost(shape, {num_atoms: num_molecules}, epochs=1, with_reference=False).flops
     assert _counted(policy, num_molecules, num_atoms, backward=True) == pytest.approx(both, rel=CLOSE)
 
 
@@ -73,11 +73,12 @@ def test_parameters_are_counted(spec: PolicySpec) -> None:
     assert num_parameters(NetworkShape.of(spec)) == sum(p.numel() for p in policy.parameters())
 
 
-def test_a_reference_costs_one_more_evaluation() -> None:
+def test_a_reference_costs_one_more_evaluation_however_many_epochs() -> None:
     shape = NetworkShape.of(SPECS[0])
     one = evaluation_cost(shape, num_molecules=7, num_atoms=9)
-    assert update_cost(shape, {9: 7}, with_reference=True) == one * 4
-    assert update_cost(shape, {}, with_reference=True) == Cost()
+    assert update_cost(shape, {9: 7}, epochs=1, with_reference=True) == one * 4
+    assert update_cost(shape, {9: 7}, epochs=3, with_reference=True) == one * 10
+    assert update_cost(shape, {}, epochs=1, with_reference=True) == Cost()
 
 
 def test_a_product_reads_its_operands_and_writes_its_result() -> None:

@@ -87,12 +87,13 @@ def test_a_chunk_keeps_what_the_formula_says(spec: PolicySpec) -> None:
 
 def test_memory_is_the_sum_of_its_parts() -> None:
     shape, group = NetworkShape.of(SPECS[0]), GroupSize(20, 16, 25, 25, 9)
-    size = UpdateSize(group, num_groups=8, num_rows=2816, minibatch_size=512)
+    size = UpdateSize(group, num_groups=8, num_rows=2816, minibatch_size=512, with_reference=True)
     one, two = (learner_memory(shape, size, device="cpu", threads=threads) for threads in (1, 2))
     assert two.chunks == 2 * one.chunks
     assert two.rows == one.rows > 4 * 2816 * 2 * 20 * 9 * FLOAT_BYTES
     assert two.optimizer - one.optimizer == FLOAT_BYTES * num_parameters(shape)
-    assert one.total == one.trajectories + one.rows + one.optimizer + one.chunks
+    assert one.reference == 2816 * 20 * 9 * FLOAT_BYTES
+    assert one.total == one.trajectories + one.rows + one.reference + one.optimizer + one.chunks
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the system tells no current memory")

@@ -14,7 +14,9 @@ from torch import Tensor
 from elign.common.checkpoint import load_policy
 from elign.common.config_load import load_config
 from elign.common.policy import DiffusionPolicy
+from elign.common.rollout import ScoredTrajectory
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
+from elign.learner.reference_means import ReferenceMeans
 from elign.learner.row_scoring import score_rows, split_rows
 from elign.learner.transitions import (
     ADVANTAGE,
@@ -29,6 +31,7 @@ from elign.learner.transitions import (
     S,
     T,
     build_rows,
+    choose_steps,
     from_float64_bits,
     lay_out_minibatches,
     num_rows,
@@ -41,9 +44,13 @@ WEIGHTS = ChannelWeights(force=1.0, energy=0.5, stability=0.0)
 
 def rows_of(policy: DiffusionPolicy, sizes: list[int], skip_last: int = 1, num_steps: int = 8) -> Rows:
     scored = roll_out_groups(policy, sizes, num_steps=num_steps)
-    return build_rows(
-        scored, [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored], skip_last=skip_last
-    )
+    advantages = [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored]
+    return build_rows(scored, advantages, all_but(scored, skip_last))
+
+
+def all_but(scored: list[ScoredTrajectory], last: int) -> list[np.ndarray]:
+    """Every step of each group but the last ones."""
+    return [np.arange(len(s.trajectory.times) - 1) < len(s.trajectory.times) - 1 - last for s in scored]
 
 
 def tensors(rows: Mapping[str, np.ndarray], part: slice = slice(None)) -> dict[str, Tensor]:
@@ -80,7 +87,10 @@ def test_kl_to_itself_is_zero_and_to_another_is_not() -> None:
     policy, other = tiny_policy(0), tiny_policy(1)
     with torch.no_grad():
         (chunk,) = split_rows(tensors(rows_of(policy, [9])), MAX_PAIRS)
-        own, foreign = score_rows(policy, chunk, policy).kl, score_rows(policy, chunk, other).kl
+        own, foreign = (
+            score_rows(policy, chunk, p.transition(chunk[Z_T], chunk[T], chunk[S], chunk[NODE_MASK]).mu).kl
+            for p in (policy, other)
+        )
     assert own is not None
     assert foreign is not None
     assert torch.equal(own, torch.zeros_like(own))
@@ -105,7 +115,7 @@ def test_splitting_does_not_change_the_gradient() -> None:
 def test_rows_carry_the_right_states_times_and_advantages() -> None:
     scored = roll_out_groups(tiny_policy(), [9, 5])
     advantages = [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored]
-    rows = build_rows(scored[::-1], advantages[::-1], skip_last=1)
+    rows = build_rows(scored[::-1], advantages[::-1], all_but(scored, 1))
     assert num_rows(rows) == 2 * 3 * 3
     for row in range(num_rows(rows)):
         trajectory = scored[rows[GROUP_ID][row]].trajectory
@@ -120,14 +130,49 @@ def test_rows_carry_the_right_states_times_and_advantages() -> None:
         assert rows[ADVANTAGE][row] == advantages[rows[GROUP_ID][row]].values[step, sample]
 
 
+def test_reference_means_are_computed_once_and_are_right_whatever_the_chunks() -> None:
+    reference = tiny_policy(3)
+    rows = tensors(rows_of(tiny_policy(), [5, 9, 25, 18]))
+    evaluations: list[int] = []
+    reference.network.register_forward_pre_hook(lambda _module, inputs: evaluations.append(len(inputs[0])))
+    means = ReferenceMeans(reference, len(rows[T]))
+    means.prepare(rows)
+    for order in (torch.arange(len(rows[T])), torch.randperm(len(rows[T]))):
+        shuffled = {name: column[order] for name, column in rows.items()}
+        for chunk in split_rows(shuffled, 2000):
+            with torch.no_grad():
+                expected = reference.transition(chunk[Z_T], chunk[T], chunk[S], chunk[NODE_MASK]).mu
+            evaluations.clear()
+            torch.testing.assert_close(means.of(chunk), expected, rtol=1e-5, atol=1e-5)
+            assert sum(evaluations) == (len(chunk[T]) if torch.equal(order, order.sort().values) else 0)
+
+
+@given(st.integers(1, 60), st.integers(0, 8), st.none() | st.integers(1, 60), st.integers(0, 99))
+def test_chosen_steps_are_as_many_as_wanted_and_never_the_last(
+    num_steps: int, skip_last: int, wanted: int | None, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    trained = choose_steps(num_steps, skip_last=skip_last, wanted=wanted, rng=rng)
+    left = max(num_steps - skip_last, 0)
+    assert trained.sum() == (left if wanted is None else min(wanted, left))
+    assert not trained[left:].any()
+
+
+def test_every_step_is_chosen_equally_often() -> None:
+    rng = np.random.default_rng(0)
+    counts = sum(choose_steps(10, skip_last=2, wanted=2, rng=rng).astype(int) for _ in range(4000))
+    assert counts[8:].sum() == 0
+    assert np.abs(counts[:8] / 4000 - 0.25).max() < 0.04
+
+
 def test_rows_without_a_known_reward_are_left_out() -> None:
     scored = roll_out_groups(tiny_policy(), [9])
     valid = torch.ones(4, 3, dtype=torch.bool)
     valid[2, 1] = False
     valid[:, 2] = False
-    rows = build_rows(scored, [Advantages(torch.ones(4, 3), valid)], skip_last=0)
+    rows = build_rows(scored, [Advantages(torch.ones(4, 3), valid)], all_but(scored, 0))
     assert num_rows(rows) == 7
-    assert num_rows(build_rows(scored, [Advantages(torch.ones(4, 3), ~valid)], skip_last=4)) == 0
+    assert num_rows(build_rows(scored, [Advantages(torch.ones(4, 3), ~valid)], all_but(scored, 4))) == 0
 
 
 @settings(max_examples=40, deadline=None)

@@ -85,6 +85,7 @@ def driver_growth(config: TrainConfig, watched: Watched) -> int:
         num_groups=config.rollout.groups,
         num_rows=max(sum(rows.values()) for rows in watched.seen.rows_by_size),
         minibatch_size=config.learner.minibatch_size,
+        with_reference=config.learner.kl_coefficient > 0,
     )
     device, threads = learner_device(config).type, learner_threads(config)
     return learner_memory(watched.shape, size, device=device, threads=threads).total

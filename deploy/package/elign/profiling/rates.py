@@ -55,7 +55,7 @@ def _sampling_cost(config: TrainConfig, watched: Watched) -> Cost:
 def _update_cost(config: TrainConfig, watched: Watched) -> Cost:
     with_reference, total = config.learner.kl_coefficient > 0, Cost()
     for rows in watched.seen.rows_by_size:
-        total += update_cost(watched.shape, rows, with_reference=with_reference) * config.learner.epochs
+        total += update_cost(watched.shape, rows, epochs=config.learner.epochs, with_reference=with_reference)
     return total
 
 
