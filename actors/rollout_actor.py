@@ -49,12 +49,16 @@ class RolloutActor:
 
     def run(self, plan: RolloutPlan, weights: PublishedWeights, reward_server: Any) -> ScoredTrajectory:
         """Sample the plan's group under ``weights`` and wait for its rewards."""
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         self._use(weights)
         trajectory = roll_out(self._policy, plan, self._rollout, self._reward, policy_version=weights.version)
-        sampled = time.perf_counter()
+        sampled, processor = time.perf_counter(), time.process_time() - processor
         rewards = ray.get(reward_server.score.remote(reward_query(trajectory)))
-        seconds = {"sampling": sampled - started, "rewards": time.perf_counter() - sampled}
+        seconds = {
+            "sampling": sampled - started,
+            "sampling_cpu": processor,
+            "rewards": time.perf_counter() - sampled,
+        }
         return ScoredTrajectory(trajectory, rewards, seconds)
 
     def ping(self) -> int:

@@ -69,9 +69,9 @@ def rollout_memory(shape: NetworkShape, group: GroupSize, *, device: str) -> Rol
 
 
 def pairs_at_once(shape: NetworkShape, num_atoms: int, num_molecules: int, device: str) -> int:
-    """Pairs of atoms in one piece of so many molecules."""
-    one = num_atoms**2
-    return one * min(max(1, pair_budget(torch.device(device), shape.hidden) // one), num_molecules)
+    """Most pairs of atoms in one piece of so many molecules of up to ``num_atoms``."""
+    budget = pair_budget(torch.device(device), shape.hidden)
+    return min(max(num_atoms**2, budget), num_molecules * num_atoms**2)
 
 
 def trajectory_bytes(group: GroupSize) -> int:

@@ -137,10 +137,10 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
 
         advantages = self._advantages(collection.scored)
         rows = build_rows(collection.scored, advantages, self._trained_steps(collection.scored))
-        prepared = time.perf_counter()
+        prepared, processor = time.perf_counter(), time.process_time()
 
         statistics = self._update(rows, max(len(s.trajectory.times) - 1 for s in collection.scored))
-        updated = time.perf_counter()
+        updated, processor = time.perf_counter(), time.process_time() - processor
 
         self.scored, self.rows_by_size = collection.scored, rows_by_size(rows)
         self.iteration_metrics = {
@@ -154,6 +154,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
             "time_rollout_s": collected - published,
             "time_advantages_s": prepared - collected,
             "time_update_s": updated - prepared,
+            "time_update_cpu_s": processor,
             "time_iteration_s": time.perf_counter() - started,
         }
         self.completed_iterations += 1

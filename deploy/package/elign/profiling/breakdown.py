@@ -64,14 +64,16 @@ class ProcessProfile:
 
 @dataclass(frozen=True)
 class PhaseRate:
-    """Arithmetic of a phase in one iteration; seconds: of its threads together.
+    """Arithmetic of a phase in one iteration.
 
-    cost: what the matrix products of the network need at least, without padding.
+    cost: what the matrix products of the network need at least, without padding. seconds: of its threads
+    together. cpu_seconds: for how many of these they were on a processor; None on a GPU.
     """
 
     name: str
     cost: Cost
     seconds: float
+    cpu_seconds: float | None
     ceilings: DeviceCeilings
 
     @property
@@ -84,6 +86,21 @@ class PhaseRate:
         """bytes/s of a thread, by the lower bound of the bytes moved."""
         return self.cost.bytes / self.seconds if self.seconds else 0.0
 
+    @property
+    def share_on_core(self) -> float | None:
+        """Of its seconds, what a thread spent on a processor."""
+        return self.cpu_seconds / self.seconds if self.cpu_seconds and self.seconds else None
+
+    @property
+    def share_of_ceiling(self) -> float:
+        """Of the rate of products of the network's size."""
+        return self.flops_rate / self.ceilings.product_flops
+
+    @property
+    def share_of_ceiling_on_core(self) -> float | None:
+        """The same while on a processor, which other programs do not change."""
+        return None if self.share_on_core is None else self.share_of_ceiling / self.share_on_core
+
     def json(self) -> dict[str, Any]:
         """The measured figures and the shares of the ceilings."""
         return {
@@ -92,7 +109,9 @@ class PhaseRate:
             "thread_seconds": self.seconds,
             "flops_per_second": self.flops_rate,
             "bytes_per_second": self.bytes_rate,
-            "share_of_product_ceiling": self.flops_rate / self.ceilings.product_flops,
+            "cpu_seconds": self.cpu_seconds,
+            "share_of_product_ceiling": self.share_of_ceiling,
+            "share_of_product_ceiling_on_core": self.share_of_ceiling_on_core,
             "share_of_square_ceiling": self.flops_rate / self.ceilings.square_flops,
             "share_of_bandwidth": self.bytes_rate / self.ceilings.bandwidth,
             "ceilings": asdict(self.ceilings),

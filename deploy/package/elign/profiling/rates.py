@@ -30,19 +30,34 @@ def phase_rates(config: TrainConfig, watched: Watched) -> tuple[PhaseRate, Phase
     The ceilings are measured here, so the run should have ended.
     """
     ceilings = _ceilings(config, watched)
-    update_s = sum(row["time_update_s"] for row in watched.seen.rows) * learner_threads(config)
-    sampling = (_sampling_cost(config, watched), watched.actor_seconds("sampling_s"))
-    update = (_update_cost(config, watched), update_s)
+    iterations, threads = watched.iterations, learner_threads(config)
+    actor, learner = ceilings[device_of(config.rollout)], ceilings[learner_device(config)]
     return (
-        _rate("sampling", *sampling, watched.iterations, ceilings[device_of(config.rollout)]),
-        _rate("update", *update, watched.iterations, ceilings[learner_device(config)]),
+        PhaseRate(
+            name="sampling",
+            cost=_part(_sampling_cost(config, watched), iterations),
+            seconds=watched.total("sampling_s") / iterations,
+            cpu_seconds=_on_cpu(watched.total("time_sampling_cpu_s") / iterations, actor),
+            ceilings=actor,
+        ),
+        PhaseRate(
+            name="update",
+            cost=_part(_update_cost(config, watched), iterations),
+            seconds=threads * watched.total("time_update_s") / iterations,
+            cpu_seconds=_on_cpu(watched.total("time_update_cpu_s") / iterations, learner),
+            ceilings=learner,
+        ),
     )
 
 
-def _rate(name: str, cost: Cost, seconds: float, iterations: int, ceilings: DeviceCeilings) -> PhaseRate:
-    """One iteration's part of what all of them took."""
-    part = Cost(cost.flops // iterations, cost.bytes // iterations)
-    return PhaseRate(name, part, seconds / iterations, ceilings)
+def _part(cost: Cost, iterations: int) -> Cost:
+    """One iteration's of what all of them cost."""
+    return Cost(cost.flops // iterations, cost.bytes // iterations)
+
+
+def _on_cpu(cpu_seconds: float, ceilings: DeviceCeilings) -> float | None:
+    """Processor time says nothing about work on a GPU."""
+    return cpu_seconds if ceilings.device == "cpu" else None
 
 
 def _sampling_cost(config: TrainConfig, watched: Watched) -> Cost:

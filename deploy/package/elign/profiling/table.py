@@ -15,15 +15,21 @@ _WIDTH = 110
 def print_profile(profile: TrainingProfile) -> None:
     """On standard output; plain, and not wrapped, where that is no terminal."""
     console = Console() if sys.stdout.isatty() else Console(width=_WIDTH)
+    console.print(_measured(profile))
     for table in (time_table(profile), process_table(profile), arithmetic_table(profile)):
         console.print(table)
 
 
+def _measured(profile: TrainingProfile) -> str:
+    number = "1 iteration" if profile.iterations == 1 else f"mean of {profile.iterations} iterations"
+    machine = f"{profile.machine['architecture']}, {profile.machine['cpu_cores']} CPU cores"
+    return f"{number}, after {profile.warm_up_iterations} to warm up; {', '.join([machine, *profile.machine['gpus']])}"
+
+
 def time_table(profile: TrainingProfile) -> Table:
     """An iteration on the driver's clock; indented, what the average actor did in the meantime."""
-    times, rollout, left_out = profile.times, profile.rollout, profile.warm_up_iterations
-    number = "1 iteration" if profile.iterations == 1 else f"mean of {profile.iterations} iterations"
-    table = _table(f"Time ({number}, {left_out} before left out)", "phase", "seconds", "share")
+    times, rollout = profile.times, profile.rollout
+    table = _table("Time of an iteration", "phase", "seconds", "share")
     for name, seconds in (
         ("weights broadcast", times.broadcast),
         ("rollout", times.rollout),
@@ -54,10 +60,7 @@ def process_table(profile: TrainingProfile) -> Table:
 
 def _process_figures(process: ProcessProfile) -> list[str]:
     return [
-        *(
-            "" if share is None else _percent(share)
-            for share in (process.busy, process.waiting, process.idle)
-        ),
+        *(_percent(share) for share in (process.busy, process.waiting, process.idle)),
         f"{process.cpu_seconds:.2f}",
         _megabytes(process.rest_bytes),
         _megabytes(process.peak_bytes),
@@ -70,18 +73,28 @@ def arithmetic_table(profile: TrainingProfile) -> Table:
     """What a thread reaches of what the device can do."""
     ceilings = profile.rates[0].ceilings
     caption = (
-        f"ceilings of one thread: {ceilings.product_flops / 1e9:.0f} GFLOP/s at the network's size, "
+        f"ceilings: {ceilings.product_flops / 1e9:.0f} GFLOP/s at the network's size, "
         f"{ceilings.square_flops / 1e9:.0f} at a large square, {ceilings.bandwidth / 1e9:.0f} GB/s"
     )
-    headings = ("phase", "TFLOP", "GFLOP/s", "of ceiling", "of square", "GB/s", "of bandwidth")
+    headings = (
+        "phase",
+        "TFLOP",
+        "GFLOP/s",
+        "of ceiling",
+        "on core",
+        "of ceiling there",
+        "GB/s",
+        "of bandwidth",
+    )
     table = _table("Arithmetic of the network (per thread)", *headings, caption=caption)
     for rate in profile.rates:
         table.add_row(
             rate.name,
             f"{rate.cost.flops / 1e12:.3f}",
             f"{rate.flops_rate / 1e9:.1f}",
-            _percent(rate.flops_rate / rate.ceilings.product_flops),
-            _percent(rate.flops_rate / rate.ceilings.square_flops),
+            _percent(rate.share_of_ceiling),
+            _percent(rate.share_on_core),
+            _percent(rate.share_of_ceiling_on_core),
             f"{rate.bytes_rate / 1e9:.1f}",
             _percent(rate.bytes_rate / rate.ceilings.bandwidth),
         )
@@ -95,8 +108,8 @@ def _table(title: str, *headings: str, caption: str | None = None) -> Table:
     return table
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def _megabytes(number: int) -> str:

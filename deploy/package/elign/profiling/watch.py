@@ -50,8 +50,8 @@ class Watched:
         """Of all profiled iterations."""
         return [plan for plans in self.seen.plans for plan in plans]
 
-    def actor_seconds(self, name: str) -> float:
-        """``sampling_s`` or ``reward_wait_s``: of all actors and iterations together."""
+    def total(self, name: str) -> float:
+        """A figure of ``metrics.parquet`` summed over the iterations."""
         return sum(row[name] for row in self.seen.rows)
 
 
