@@ -7,6 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
+from elign.common.device_ceilings import DeviceCeilings
 from elign.profiling.breakdown import ProcessProfile, TrainingProfile
 
 _WIDTH = 110
@@ -21,9 +22,11 @@ def print_profile(profile: TrainingProfile) -> None:
 
 
 def _measured(profile: TrainingProfile) -> str:
+    """What the figures stand for, and the machine."""
     number = "1 iteration" if profile.iterations == 1 else f"mean of {profile.iterations} iterations"
-    machine = f"{profile.machine['architecture']}, {profile.machine['cpu_cores']} CPU cores"
-    return f"{number}, after {profile.warm_up_iterations} to warm up; {', '.join([machine, *profile.machine['gpus']])}"
+    machine = [f"{profile.machine['architecture']}, {profile.machine['cpu_cores']} CPU cores"]
+    devices = ", ".join(machine + profile.machine["gpus"])
+    return f"{number}, after {profile.warm_up_iterations} to warm up; {devices}"
 
 
 def time_table(profile: TrainingProfile) -> Table:
@@ -71,11 +74,7 @@ def _process_figures(process: ProcessProfile) -> list[str]:
 
 def arithmetic_table(profile: TrainingProfile) -> Table:
     """What a thread reaches of what the device can do."""
-    ceilings = profile.rates[0].ceilings
-    caption = (
-        f"ceilings: {ceilings.product_flops / 1e9:.0f} GFLOP/s at the network's size, "
-        f"{ceilings.square_flops / 1e9:.0f} at a large square, {ceilings.bandwidth / 1e9:.0f} GB/s"
-    )
+    caption = "\n".join(dict.fromkeys(_ceilings(rate.ceilings) for rate in profile.rates))
     headings = (
         "phase",
         "TFLOP",
@@ -99,6 +98,13 @@ def arithmetic_table(profile: TrainingProfile) -> Table:
             _percent(rate.bytes_rate / rate.ceilings.bandwidth),
         )
     return table
+
+
+def _ceilings(ceilings: DeviceCeilings) -> str:
+    return (
+        f"ceilings ({ceilings.device}): {ceilings.product_flops / 1e9:.0f} GFLOP/s at the network's size, "
+        f"{ceilings.square_flops / 1e9:.0f} at a large square, {ceilings.bandwidth / 1e9:.0f} GB/s"
+    )
 
 
 def _table(title: str, *headings: str, caption: str | None = None) -> Table:
