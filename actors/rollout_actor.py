@@ -13,6 +13,7 @@ import torch
 from elign.actors.rollout import device_of, reward_query, roll_out
 from elign.common.config import RewardSettings, RolloutSettings
 from elign.common.policy import DiffusionPolicy, PolicySpec
+from elign.common.process_memory import keep_freed_memory
 from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.rollout import RolloutPlan, ScoredTrajectory
 
@@ -43,6 +44,7 @@ class RolloutActor:
         reward: RewardSettings,
     ) -> None:
         torch.set_num_threads(1)
+        keep_freed_memory()
         self._rollout, self._reward = rollout, reward
         self._policy = DiffusionPolicy(PolicySpec.model_validate(policy_spec)).to(device_of(rollout)).eval()
         self._version: int | None = None

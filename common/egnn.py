@@ -27,7 +27,8 @@ class PairNetwork(nn.Module):
         """h: [B, N, H]; distances: [B, N, N, 2]; returns [B, N, N, H]."""
         overwrite = not torch.is_grad_enabled()
         nodes = (self.target(h)[:, :, None] + self.source(h)[:, None]).flatten(0, 2)
-        first = torch.addmm(nodes, distances.flatten(0, 2), self.distance.weight.t())
+        add_product = nodes.addmm_ if overwrite else nodes.addmm
+        first = add_product(distances.flatten(0, 2), self.distance.weight.t())
         second = self.second(F.silu(first, inplace=overwrite))
         return F.silu(second, inplace=overwrite).view(*distances.shape[:3], -1)
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from elign.common.batching import pair_budget
 from elign.common.config import TrainConfig
+from elign.common.process_memory import keep_freed_memory
 from elign.common.training_state import copy_tensors, read_moments, write_moments
 from elign.learner.chunk_gradients import ChunkRunner, Gradients, add_gradients, average_over_learners
 from elign.learner.learner_state import LearnerState
@@ -55,6 +56,7 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         return list(self.policy_module.policy.parameters())
 
     def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:  # noqa: ARG002
+        keep_freed_memory()  # a learner may have a process of its own
         settings = self.train_config.learner
         optimizer = torch.optim.AdamW(
             self.parameters, lr=settings.learning_rate, weight_decay=settings.weight_decay

@@ -22,6 +22,7 @@ from elign.common.config import RewardSettings
 from elign.common.devices import resolve_device
 from elign.common.errors import ElignError, ForceFieldError
 from elign.common.molecules import Molecules
+from elign.common.process_memory import keep_freed_memory
 from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.scoring import ForceField, ForceFieldResult, RewardAnswer, RewardQuery
 from elign.reward_server.evaluation_queue import EvaluationQueue, QueueStats, split_result
@@ -40,6 +41,7 @@ class RewardServer:
         self._dataset = dataset
         self._threads = max(1, int(settings.num_cpus))
         torch.set_num_threads(self._threads)
+        keep_freed_memory()
         self._refusal: str | None = None
         # Not raised: Ray buries what a constructor raises in pages of its own.
         try:

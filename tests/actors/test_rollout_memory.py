@@ -17,11 +17,13 @@ from elign.common.checkpoint import load_policy
 from elign.common.config_load import load_config
 from elign.common.memory_cost import GroupSize, rollout_memory
 from elign.common.network_cost import NetworkShape
+from elign.common.process_memory import keep_freed_memory
 from elign.common.process_usage import process_usage
 from elign.common.rollout import RolloutPlan
 from elign.common.sampling import branch_index
 
 torch.set_num_threads(1)
+keep_freed_memory()
 config = load_config("laptop", None, [])
 policy, rollout = load_policy(config.policy.checkpoint).eval(), config.rollout
 atoms, samples = max(policy.spec.size_histogram), rollout.samples_per_group

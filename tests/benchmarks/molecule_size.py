@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 from elign.common.checkpoint import load_policy
 from elign.common.network_cost import NetworkShape, evaluation_cost
 from elign.common.policy import DiffusionPolicy, PolicySpec
+from elign.common.process_memory import keep_freed_memory
 from elign.common.sampling import sample_molecules
 from elign.common.storage import write_atomic
 
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, help="write the plot as PNG")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     policies = {"shipped, 5x64": load_policy("elign-qm9-small").eval()}
     if given.published:
         policies["published size, 9x256"] = DiffusionPolicy(PolicySpec(hidden=256, num_layers=9)).eval()

@@ -25,6 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from elign.common.batching import pair_budget, size_buckets
 from elign.common.checkpoint import load_policy
 from elign.common.policy import DiffusionPolicy, PolicySpec, project
+from elign.common.process_memory import keep_freed_memory
 from elign.learner.loss import fed_grpo_loss
 from elign.learner.row_scoring import score_rows, split_rows
 from elign.learner.transitions import ADVANTAGE, LOG_PROB_BEHAVIOUR, NODE_MASK, STEP, WEIGHT, Z_S, Z_T, S, T
@@ -229,6 +230,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    keep_freed_memory()
     torch.manual_seed(SEED)
     policy = DiffusionPolicy(PolicySpec(hidden=given.hidden, num_layers=given.layers)).eval()
     reference = ReferencePolicy(policy.spec).eval()
@@ -241,9 +243,7 @@ def main() -> None:
     for kl, label in ((False, "without"), (True, "with")):
         slow, fast, times = update(policy, reference, max(given.repeats // 2, 1), kl=kl)
         print(f"| update of a transition, {label} KL | {slow:.0f} | {fast:.1f} | {times:.1f} |")
-    print(
-        f"\nA denoising step runs its matrix products at {100 * share:.0f} % of the best rate of this core."
-    )
+    print(f"\nA denoising step runs its matrix products at {100 * share:.0f} % of this core's best rate.")
 
 
 if __name__ == "__main__":

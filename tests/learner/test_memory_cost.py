@@ -24,6 +24,7 @@ from elign.common.batching import pair_budget
 from elign.common.checkpoint import load_policy
 from elign.common.config_load import load_config
 from elign.common.network_cost import NetworkShape
+from elign.common.process_memory import keep_freed_memory
 from elign.common.process_usage import process_usage
 from elign.learner.chunk_gradients import ChunkRunner
 from elign.learner.loss import fed_grpo_loss
@@ -51,6 +52,7 @@ def update(count, largest):
         pass
 
 runner = ChunkRunner(1)
+keep_freed_memory()
 torch.set_num_threads(1)
 update(4, 3)  # code is loaded at first use
 rest = process_usage().resident_bytes

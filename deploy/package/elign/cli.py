@@ -16,6 +16,7 @@ import typer
 from elign import __version__
 from elign.commands import config, evaluate, force_fields, policies, pretrain, profile, sample, train
 from elign.common.errors import CheckpointError, ConfigError, DataError, ElignError, ForceFieldError
+from elign.common.process_memory import keep_freed_memory
 
 _INPUT_ERRORS = (CheckpointError, ConfigError, DataError, ForceFieldError)
 
@@ -54,6 +55,7 @@ def _options(
 
 def main() -> None:
     """Run the command line; leaves by SystemExit."""
+    keep_freed_memory()
     try:
         app(prog_name="elign")
     except ElignError as error:
