@@ -39,7 +39,7 @@ def _profile(**changes: object) -> TrainingProfile:
         times=iteration_times(ROWS, [8.0, 9.0]),
         rollout=rollout_times(ROWS, num_actors=2),
         processes=(
-            ProcessProfile("rollout actor", 2, 0.7, 0.1, 0.2, 3.0, 100_000_000, 350_000_000, 200_000_000, 0),
+            ProcessProfile("rollout actor", 2, 0.7, 0.1, 3.0, 100_000_000, 350_000_000, 200_000_000, 0),
         ),
         store_bytes=0,
         store_bytes_moved=3_000_000,

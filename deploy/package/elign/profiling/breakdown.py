@@ -54,12 +54,18 @@ class ProcessProfile:
     count: int
     busy: float
     waiting: float | None
-    idle: float
     cpu_seconds: float
     rest_bytes: int
     peak_bytes: int
     predicted_bytes: int | None
     gpu_peak_bytes: int
+
+    @property
+    def idle(self) -> float:
+        return 1.0 - self.busy - (self.waiting or 0.0)
+
+    def json(self) -> dict[str, Any]:
+        return {**asdict(self), "idle": self.idle}
 
 
 @dataclass(frozen=True)
@@ -148,7 +154,7 @@ class TrainingProfile:
             "warm_up_iterations": self.warm_up_iterations,
             "times": asdict(self.times),
             "rollout": asdict(self.rollout),
-            "processes": {process.name: asdict(process) for process in self.processes},
+            "processes": {process.name: process.json() for process in self.processes},
             "object_store": {"bytes": self.store_bytes, "bytes_moved": self.store_bytes_moved},
             "arithmetic": {rate.name: rate.json() for rate in self.rates},
             "config": self.config,

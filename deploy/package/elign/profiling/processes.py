@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import mean
+from typing import Any, NamedTuple
 
 from elign.actors.rollout import device_of
 from elign.common.config import TrainConfig
@@ -17,57 +18,60 @@ from elign.profiling.rates import learner_device, learner_threads
 from elign.profiling.watch import Watched
 
 
+class Usages(NamedTuple):
+    """One process at rest, after the warm-up, and at the end."""
+
+    rest: ProcessUsage
+    warm: ProcessUsage
+    done: ProcessUsage
+
+    @property
+    def growth(self) -> int:
+        return self.done.peak_resident_bytes - self.rest.resident_bytes
+
+
 def process_profiles(
     config: TrainConfig, watched: Watched, times: IterationTimes, rollout: RolloutTimes
 ) -> tuple[ProcessProfile, ...]:
     """Driver with learner, rollout actors, reward server."""
     before, warm, after = watched.at_rest, watched.warm, watched.done
-    serving = (after.server_queue.seconds - warm.server_queue.seconds) / watched.iterations / times.wall
-    rolling, sampling = times.rollout / times.wall, rollout.sampling / times.wall
-    waiting = rollout.waiting_for_rewards / times.wall
-    parts = (
-        ("driver and learner", 1 - rolling, None, rolling, [(before.driver, warm.driver, after.driver)]),
-        (
-            "rollout actor",
-            sampling,
-            waiting,
-            1 - sampling - waiting,
-            list(zip(before.actors, warm.actors, after.actors, strict=True)),
+    serving = (after.server_queue.seconds - warm.server_queue.seconds) / watched.iterations
+    return (
+        ProcessProfile(
+            name="driver and learner",
+            busy=1 - times.rollout / times.wall,
+            waiting=None,
+            predicted_bytes=driver_growth(config, watched),
+            **_measured([Usages(before.driver, warm.driver, after.driver)], watched.iterations),
         ),
-        ("reward server", serving, None, 1 - serving, [(before.server, warm.server, after.server)]),
+        ProcessProfile(
+            name="rollout actor",
+            busy=rollout.sampling / times.wall,
+            waiting=rollout.waiting_for_rewards / times.wall,
+            predicted_bytes=actor_growth(config, watched),
+            **_measured(list(map(Usages, before.actors, warm.actors, after.actors)), watched.iterations),
+        ),
+        ProcessProfile(
+            name="reward server",
+            busy=serving / times.wall,
+            waiting=None,
+            predicted_bytes=None,
+            **_measured([Usages(before.server, warm.server, after.server)], watched.iterations),
+        ),
     )
-    growth = {
-        "rollout actor": actor_growth(config, watched),
-        "driver and learner": driver_growth(config, watched),
+
+
+def _measured(processes: Sequence[Usages], iterations: int) -> dict[str, Any]:
+    """What a ``ProcessProfile`` takes from processes that do the same."""
+    largest = max(processes, key=lambda process: process.growth)
+    spent = mean(process.done.cpu_seconds - process.warm.cpu_seconds for process in processes)
+    return {
+        "count": len(processes),
+        "cpu_seconds": spent / iterations,
+        "rest_bytes": largest.rest.resident_bytes,
+        "peak_bytes": largest.done.peak_resident_bytes,
+        "gpu_peak_bytes": max(process.done.gpu_peak_bytes for process in processes),
     }
-    return tuple(
-        _profile(name, (busy, wait, idle), usages, watched.iterations, growth.get(name))
-        for name, busy, wait, idle, usages in parts
-    )
-
-
-def _profile(
-    name: str,
-    shares: tuple[float, float | None, float],
-    usages: Sequence[tuple[ProcessUsage, ProcessUsage, ProcessUsage]],
-    iterations: int,
-    predicted_bytes: int | None,
-) -> ProcessProfile:
-    """usages: of each process of this name, at rest, after the warm-up and at the end."""
-    rest, _, done = max(usages, key=lambda usage: usage[2].peak_resident_bytes - usage[0].resident_bytes)
-    busy, waiting, idle = shares
-    return ProcessProfile(
-        name=name,
-        count=len(usages),
-        busy=busy,
-        waiting=waiting,
-        idle=idle,
-        cpu_seconds=mean(done.cpu_seconds - warm.cpu_seconds for _, warm, done in usages) / iterations,
-        rest_bytes=rest.resident_bytes,
-        peak_bytes=done.peak_resident_bytes,
-        predicted_bytes=predicted_bytes,
-        gpu_peak_bytes=max(done.gpu_peak_bytes for _, _, done in usages),
-    )
 
 
 def actor_growth(config: TrainConfig, watched: Watched) -> int:

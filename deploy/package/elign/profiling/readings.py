@@ -27,6 +27,11 @@ class Readings:
     store_bytes: int
     store_bytes_created: int
 
+    @property
+    def process_ids(self) -> list[int]:
+        """Of the reward server and the actors; a restarted one has another."""
+        return [usage.pid for usage in (self.server, *self.actors)]
+
 
 def read_all(parts: Assembly) -> Readings:
     """Ask every process; waits for those that are starting."""

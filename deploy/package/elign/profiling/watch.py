@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from elign.common.errors import RolloutError
 from elign.common.network_cost import NetworkShape
 from elign.common.policy import PolicySpec
 from elign.common.rollout import RolloutPlan
@@ -58,7 +59,10 @@ class Watched:
 def watch(
     parts: Assembly, directory: RunDirectory, iterations: int, on_iteration: Callable[[int, int], None]
 ) -> Watched:
-    """One iteration to warm up, then ``iterations`` more; on_iteration: gets (done, total)."""
+    """One iteration to warm up, then ``iterations`` more; on_iteration: gets (done, total).
+
+    Raises RolloutError when a process was restarted meanwhile: its figures would mean nothing.
+    """
     total, seen = WARM_UP_ITERATIONS + iterations, Seen()
     at_rest = warm = read_all(parts)
     for done in range(1, total + 1):
@@ -71,7 +75,10 @@ def watch(
         seen.walls.append(wall)
         seen.plans.append([scored.trajectory.plan for scored in parts.algorithm.scored])
         seen.rows_by_size.append(parts.algorithm.rows_by_size)
-    return Watched(parts.algorithm.spec, seen, at_rest, warm, read_all(parts))
+    final = read_all(parts)
+    if final.process_ids != at_rest.process_ids:
+        raise RolloutError("an actor or the reward server was restarted during the profile; run it again")
+    return Watched(parts.algorithm.spec, seen, at_rest, warm, final)
 
 
 def _iterate(parts: Assembly, directory: RunDirectory) -> float:
