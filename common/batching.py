@@ -1,19 +1,22 @@
 """How molecules are put together for the network: little padding, in pieces that stay within reach.
 
-The network's cost goes with the square of the padded size, so molecules of about one size go together; and on
-a CPU its speed falls once the features of a piece's pairs leave the cache.
+The network's cost goes with the square of the padded size, so molecules of about one size go together; but
+each call has a cost of its own, so a few molecules of different sizes share one. On a CPU the network's speed
+falls once the features of a piece's pairs leave the cache.
 """
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 from torch import Tensor
 
-MAX_WASTE = 0.05
-"""Largest share of a batch's pairs of atoms that may be padding."""
-
 _PAIR_FEATURES = {"cpu": 1 << 19, "cuda": 1 << 26}
 """Pairs times hidden features in one piece, by kind of device: 2 MB of a CPU's cache, 256 MB of a GPU."""
+
+_CALL_COST = 16
+"""What a call costs beside its arithmetic: this part of what a full piece costs (measured on a CPU)."""
 
 
 def pair_budget(device: torch.device, hidden: int) -> int:
@@ -21,34 +24,43 @@ def pair_budget(device: torch.device, hidden: int) -> int:
     return max(1, _PAIR_FEATURES[device.type] // hidden)
 
 
-def size_buckets(num_atoms: Tensor, max_pairs: int, max_waste: float = MAX_WASTE) -> list[Tensor]:
-    """Indices of molecules, from the largest down, in as few buckets as the limits allow.
+def size_buckets(num_atoms: Tensor, max_pairs: int) -> list[Tensor]:
+    """Indices of molecules, from the largest down, so that padded pairs and calls together cost least.
 
-    num_atoms: [B]. Waste is the share of a bucket's N x N pairs that is padding; max_pairs bounds a bucket's
-    pairs, but one molecule may exceed it. Buckets and the order within depend on ``num_atoms`` alone.
+    num_atoms: [B]. max_pairs bounds the N x N pairs of a bucket, but one molecule may exceed it. Buckets and
+    the order within depend on ``num_atoms`` alone.
     """
     sizes, order = num_atoms.cpu().sort(descending=True, stable=True)
     buckets: list[Tensor] = []
-    for indices in order.tensor_split(_size_classes(sizes, max_waste)):
+    for indices in order.tensor_split(_class_begins(sizes, max_pairs)):
         if len(indices):
-            width = int(num_atoms[indices[0]])
-            pieces = -(-len(indices) * width * width // max_pairs)
+            pieces = _pieces(int(num_atoms[indices[0]]), len(indices), max_pairs)
             buckets.extend(indices.tensor_split(min(pieces, len(indices))))
     return buckets
 
 
-def _size_classes(sizes: Tensor, max_waste: float) -> list[int]:
-    """Where, in descending ``sizes``, a new class begins (the first one's beginning left out)."""
+def _class_begins(sizes: Tensor, max_pairs: int) -> list[int]:
+    """Where, in descending ``sizes``, a new size class begins (the first one's beginning left out).
+
+    The best classes of the first j distinct sizes are the best of the first i, for some i < j, and one more.
+    """
     distinct, counts = torch.unique_consecutive(sizes, return_counts=True)
-    begins: list[int] = []
-    width, rows, pairs, position = 0, 0, 0, 0
-    for size, count in zip(distinct.tolist(), counts.tolist(), strict=True):
-        if rows and pairs + size * size * count < (1 - max_waste) * width * width * (rows + count):
-            begins.append(position)
-            rows = pairs = 0
-        if not rows:
-            width = size
-        rows += count
-        pairs += size * size * count
-        position += count
-    return begins
+    widths = distinct.tolist()
+    ends = [0, *accumulate(counts.tolist())]
+    best: list[tuple[float, list[int]]] = [(0.0, [])]
+    for j in range(1, len(widths) + 1):
+        choices = [
+            (best[i][0] + _cost(widths[i], ends[j] - ends[i], max_pairs), [*best[i][1], ends[i]])
+            for i in range(j)
+        ]
+        best.append(min(choices, key=lambda choice: choice[0]))
+    return best[-1][1][1:]
+
+
+def _cost(width: int, count: int, max_pairs: int) -> float:
+    """Of ``count`` molecules padded to ``width``, in pairs of atoms."""
+    return width * width * count + _pieces(width, count, max_pairs) * max_pairs / _CALL_COST
+
+
+def _pieces(width: int, count: int, max_pairs: int) -> int:
+    return -(-count * width * width // max_pairs)

@@ -220,6 +220,14 @@ def flat_gradient(policy: DiffusionPolicy) -> Tensor:
     return torch.cat([p.grad.flatten() for p in policy.parameters() if p.grad is not None])
 
 
+def padding() -> float:
+    """Per cent of the pairs of atoms that the sampler pads, for 256 molecules and the shipped policy."""
+    num_atoms = torch.tensor(qm9_sizes(256))
+    budget = pair_budget(torch.device("cpu"), load_policy("elign-qm9-small").spec.hidden)
+    padded = sum(len(b) * int(num_atoms[b].max()) ** 2 for b in size_buckets(num_atoms, budget))
+    return 100 * (1 - float(num_atoms.square().sum()) / padded)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -243,7 +251,10 @@ def main() -> None:
     for kl, label in ((False, "without"), (True, "with")):
         slow, fast, times = update(policy, reference, max(given.repeats // 2, 1), kl=kl)
         print(f"| update of a transition, {label} KL | {slow:.0f} | {fast:.1f} | {times:.1f} |")
-    print(f"\nA denoising step runs its matrix products at {100 * share:.0f} % of this core's best rate.")
+    print(
+        f"\n{padding():.1f} % of the pairs of atoms are padding in a batch of 256 molecules of QM9's sizes."
+    )
+    print(f"A denoising step runs its matrix products at {100 * share:.0f} % of this core's best rate.")
 
 
 if __name__ == "__main__":
