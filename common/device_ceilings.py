@@ -3,8 +3,9 @@
     ceilings = measure_ceilings(torch.device("cpu"), rows=5184, hidden=64)
     ceilings.product_flops, ceilings.square_flops, ceilings.bandwidth
 
-On a CPU this is one thread's share while nothing else runs here, for actors and the learner's chunks have one
-thread each. The best of some repetitions counts: noise only ever slows down.
+On a CPU these are rates of one thread, for actors and the learner's chunks have one each, per second on a
+processor, so that it does not matter what else runs. The best of some repetitions counts: noise only ever
+slows down.
 """
 
 from __future__ import annotations
@@ -76,12 +77,14 @@ def _best_seconds(work: Callable[[], object], device: torch.device) -> float:
 
 
 def _timed(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    started = time.perf_counter()
+    """Seconds of the device: of this thread on a processor, or until the GPU is done."""
+    clock = time.perf_counter if device.type == "cuda" else time.thread_time
+    started = clock()
     for _ in range(repeats):
         work()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return max(time.perf_counter() - started, 1e-9)
+    return max(clock() - started, 1e-9)
 
 
 @contextmanager
