@@ -21,6 +21,7 @@ from torch import Tensor
 from elign.actors.rollout_actor import PublishedWeights, RolloutActor
 from elign.common.config import RewardSettings, RolloutSettings
 from elign.common.errors import RolloutError
+from elign.common.process_usage import ProcessUsage
 from elign.common.rollout import Collection, RolloutPlan, ScoredTrajectory
 
 POLL_S = 0.25
@@ -98,6 +99,11 @@ class RolloutPool:
     def process_ids(self) -> list[int]:
         """Of the actors, for logs and tests; waits for those that are starting."""
         return [int(pid) for pid in ray.get([worker.handle.ping.remote() for worker in self._workers])]
+
+    def usages(self) -> list[ProcessUsage]:
+        """What each actor's process has used so far; waits for those that are starting."""
+        usages: list[ProcessUsage] = ray.get([worker.handle.usage.remote() for worker in self._workers])
+        return usages
 
     def stop(self) -> None:
         """End the actors."""

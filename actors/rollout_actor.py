@@ -14,6 +14,7 @@ from elign.actors.rollout import device_of, reward_query, roll_out
 from elign.common.config import RewardSettings, RolloutSettings
 from elign.common.policy import DiffusionPolicy, PolicySpec
 from elign.common.process_memory import keep_freed_memory
+from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.rollout import RolloutPlan, ScoredTrajectory
 
 
@@ -50,17 +51,25 @@ class RolloutActor:
 
     def run(self, plan: RolloutPlan, weights: PublishedWeights, reward_server: Any) -> ScoredTrajectory:
         """Sample the plan's group under ``weights`` and wait for its rewards."""
-        started = time.perf_counter()
+        started, processor = time.perf_counter(), time.process_time()
         self._use(weights)
         trajectory = roll_out(self._policy, plan, self._rollout, self._reward, policy_version=weights.version)
-        sampled = time.perf_counter()
+        sampled, processor = time.perf_counter(), time.process_time() - processor
         rewards = ray.get(reward_server.score.remote(reward_query(trajectory)))
-        seconds = {"sampling": sampled - started, "rewards": time.perf_counter() - sampled}
+        seconds = {
+            "sampling": sampled - started,
+            "sampling_cpu": processor,
+            "rewards": time.perf_counter() - sampled,
+        }
         return ScoredTrajectory(trajectory, rewards, seconds)
 
     def ping(self) -> int:
         """The process id: proof of life."""
         return os.getpid()
+
+    def usage(self) -> ProcessUsage:
+        """What this process has used so far."""
+        return process_usage()
 
     def _use(self, weights: PublishedWeights) -> None:
         if weights.version != self._version:

@@ -47,7 +47,11 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class ScoredTrajectory:
-    """A trajectory and its rewards; seconds: what sampling and waiting for the rewards took."""
+    """A trajectory and its rewards.
+
+    seconds: what ``sampling`` and waiting for the ``rewards`` took, and the processor's share of the former,
+    ``sampling_cpu``.
+    """
 
     trajectory: Trajectory
     rewards: RewardAnswer

@@ -38,7 +38,14 @@ from elign.learner.lr_schedule import learning_rate
 from elign.learner.policy_module import PolicyModule
 from elign.learner.rollout_metrics import rollout_metrics
 from elign.learner.rollout_source import RolloutSource
-from elign.learner.transitions import Rows, build_rows, choose_steps, lay_out_minibatches, num_rows
+from elign.learner.transitions import (
+    Rows,
+    build_rows,
+    choose_steps,
+    lay_out_minibatches,
+    num_rows,
+    rows_by_size,
+)
 
 
 class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
@@ -82,7 +89,7 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
 
 
 class FedGrpo(Algorithm):  # type: ignore[misc]
-    """See the module's text. After each ``train()``: ``iteration_metrics`` and ``scored``."""
+    """See the module's text. After each ``train()``: ``iteration_metrics``, ``scored``, ``rows_by_size``."""
 
     @classmethod
     def get_default_config(cls) -> FedGrpoConfig:
@@ -97,6 +104,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         self.completed_iterations = 0
         self.iteration_metrics: dict[str, float] = {}
         self.scored: list[ScoredTrajectory] = []
+        self.rows_by_size: dict[int, int] = {}
         if config.make_source is None:
             raise ValueError("FedGrpoConfig.fed_grpo(make_source=...) was not called")
         self._source = config.make_source()
@@ -128,10 +136,13 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         collected = time.perf_counter()
 
         advantages = self._advantages(collection.scored)
-        statistics = self._update(collection.scored, advantages)
-        updated = time.perf_counter()
+        rows = build_rows(collection.scored, advantages, self._trained_steps(collection.scored))
+        prepared, processor = time.perf_counter(), time.process_time()
 
-        self.scored = collection.scored
+        statistics = self._update(rows, max(len(s.trajectory.times) - 1 for s in collection.scored))
+        updated, processor = time.perf_counter(), time.process_time() - processor
+
+        self.scored, self.rows_by_size = collection.scored, rows_by_size(rows)
         self.iteration_metrics = {
             "iteration": float(self.completed_iterations + 1),
             **rollout_metrics(collection.scored, advantages, self.settings.reward, self.spec.dataset),
@@ -141,7 +152,9 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
             "plans_rerun": float(collection.plans_rerun),
             "time_broadcast_s": published - started,
             "time_rollout_s": collected - published,
-            "time_update_s": updated - collected,
+            "time_advantages_s": prepared - collected,
+            "time_update_s": updated - prepared,
+            "time_update_cpu_s": processor,
             "time_iteration_s": time.perf_counter() - started,
         }
         self.completed_iterations += 1
@@ -178,12 +191,11 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
     def _learning_rate(self) -> float:
         return learning_rate(self.completed_iterations, self.settings.run.iterations, self.settings.learner)
 
-    def _update(
-        self, scored: Sequence[ScoredTrajectory], advantages: Sequence[Advantages]
-    ) -> UpdateStatistics:
-        """Some epochs over the rows, each shuffled anew; nothing at all when no sample could be judged."""
-        num_steps = max(len(s.trajectory.times) - 1 for s in scored)
-        rows = build_rows(scored, advantages, self._trained_steps(scored))
+    def _update(self, rows: Rows, num_steps: int) -> UpdateStatistics:
+        """Some epochs over the rows, each shuffled anew; nothing at all when no sample could be judged.
+
+        num_steps: T', the trained steps of a trajectory.
+        """
         total = UpdateStatistics.empty(num_steps)
         for epoch in range(self.settings.learner.epochs if num_rows(rows) else 0):
             total.merge(self._update_epoch(rows, epoch, num_steps))

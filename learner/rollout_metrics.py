@@ -38,6 +38,7 @@ def rollout_metrics(
         "advantage_zero_fraction": _mean(torch.cat([(a.values[a.valid] == 0).double() for a in advantages])),
         "molecules": float(len(molecules)),
         "sampling_s": sum(s.seconds["sampling"] for s in scored),
+        "time_sampling_cpu_s": sum(s.seconds["sampling_cpu"] for s in scored),
         "reward_wait_s": sum(s.seconds["rewards"] for s in scored),
     }
 

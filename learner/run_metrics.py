@@ -2,6 +2,14 @@
 
 The Parquet file is small and written anew each iteration, whole or not at all, so a reader never sees half a
 row and a resumed run can cut it back to its checkpoint.
+
+Where an iteration's time goes, in seconds: ``time_broadcast_s`` publishing the weights, ``time_rollout_s``
+until the last group is there, ``time_advantages_s`` normalizing rewards and building rows, ``time_update_s``
+the optimizer steps; ``time_iteration_s`` is all of it with the driver's own figures. ``sampling_s`` and
+``reward_wait_s`` are sums over the actors, which work at the same time: for what is left of
+``rollout.actors`` times ``time_rollout_s`` they were idle. ``time_sampling_cpu_s`` and ``time_update_cpu_s``
+(of a learner in the driver's process) are processor time: less than the threads had means that the machine
+was busy with something else, or that they waited.
 """
 
 from __future__ import annotations

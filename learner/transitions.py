@@ -100,6 +100,12 @@ def num_rows(rows: Rows) -> int:
     return len(rows[T])
 
 
+def rows_by_size(rows: Rows) -> dict[int, int]:
+    """Number of atoms -> rows of that size."""
+    sizes, counts = np.unique(rows[NODE_MASK].sum(1), return_counts=True)
+    return {int(size): int(count) for size, count in zip(sizes, counts, strict=True)}
+
+
 @dataclass(frozen=True)
 class MinibatchLayout:
     """Shuffled rows, cut so that every learner gets the same number of equally long minibatches.

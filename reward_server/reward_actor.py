@@ -23,6 +23,7 @@ from elign.common.devices import resolve_device
 from elign.common.errors import ElignError, ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.process_memory import keep_freed_memory
+from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.scoring import ForceField, ForceFieldResult, RewardAnswer, RewardQuery
 from elign.reward_server.evaluation_queue import EvaluationQueue, QueueStats, split_result
 from elign.reward_server.registry import load_force_field
@@ -67,6 +68,10 @@ class RewardServer:
     async def stats(self) -> QueueStats:
         """Counts since this actor (re)started."""
         return self._queue.stats()
+
+    async def usage(self) -> ProcessUsage:
+        """What this process has used so far."""
+        return process_usage()
 
 
 def start_reward_server(settings: RewardSettings, dataset: str) -> Any:

@@ -19,6 +19,7 @@ COMMANDS = [
     ("sample",),
     ("evaluate",),
     ("pretrain",),
+    ("profile",),
     ("policies", "list"),
     ("policies", "import"),
     ("force-fields", "list"),

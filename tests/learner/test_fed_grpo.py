@@ -80,7 +80,7 @@ class LocalSource:
             )
         if self.spoil == "nan":
             trajectory = replace(trajectory, log_prob=trajectory.log_prob * math.nan)
-        return ScoredTrajectory(trajectory, rewards, {"sampling": 1.0, "rewards": 0.5})
+        return ScoredTrajectory(trajectory, rewards, {"sampling": 1.0, "sampling_cpu": 0.9, "rewards": 0.5})
 
 
 @pytest.fixture(scope="module", autouse=True)

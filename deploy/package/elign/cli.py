@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from elign import __version__
-from elign.commands import config, evaluate, force_fields, policies, pretrain, sample, train
+from elign.commands import config, evaluate, force_fields, policies, pretrain, profile, sample, train
 from elign.common.errors import CheckpointError, ConfigError, DataError, ElignError, ForceFieldError
 from elign.common.process_memory import keep_freed_memory
 
@@ -31,6 +31,7 @@ app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("evaluate")(evaluate.evaluate)
 app.command("pretrain")(pretrain.pretrain)
+app.command("profile")(profile.profile)
 app.add_typer(policies.app, name="policies")
 app.add_typer(force_fields.app, name="force-fields")
 app.add_typer(config.app, name="config")

@@ -15,6 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -59,23 +60,43 @@ def train(
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)
+    with assembled(config, directory.start) as parts:
+        _run(parts.algorithm, directory, parts.stop, on_iteration)
+    _write_comparison(directory.path / "after.parquet", load_policy(directory.best), config)
+    directory.write_state("finished", parts.algorithm.completed_iterations)
+    write_report(directory.path)
+    return directory.summary()
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The parts of a run that is going on; stop says what signals asked for."""
+
+    algorithm: FedGrpo
+    pool: RolloutPool
+    server: Any
+    stop: StopRequest
+
+
+@contextmanager
+def assembled(config: TrainConfig, start_policy: Path) -> Iterator[Assembly]:
+    """Ray, reward server, pool and algorithm for the block, in which signals ask for a stop."""
+    policy = load_policy(start_policy).spec
+    pools: list[RolloutPool] = []
     with ray_session(config), stop_on_signals() as stop:
-        server = start_reward_server(config.reward, start.spec.dataset)
-        spec = start.spec.model_dump(mode="json")
+        server = start_reward_server(config.reward, policy.dataset)
 
         def make_pool() -> RolloutPool:
-            return RolloutPool(spec, config.rollout, config.reward, server, lambda: stop.requested)
+            arguments = (policy.model_dump(mode="json"), config.rollout, config.reward, server)
+            pools.append(RolloutPool(*arguments, lambda: stop.requested))
+            return pools[-1]
 
-        algorithm = build_algorithm(config, directory.start, make_pool)
+        algorithm = build_algorithm(config, start_policy, make_pool)
         try:
-            _run(algorithm, directory, stop, on_iteration)
+            yield Assembly(algorithm, pools[0], server, stop)
         finally:
             algorithm.stop()
             ray.kill(server)
-    _write_comparison(directory.path / "after.parquet", load_policy(directory.best), config)
-    directory.write_state("finished", algorithm.completed_iterations)
-    write_report(directory.path)
-    return directory.summary()
 
 
 def build_algorithm(config: TrainConfig, start_policy: Path, make_pool: Callable[[], RolloutPool]) -> FedGrpo:

@@ -1,0 +1,1 @@
+"""Where the time and memory of post-training go: ``elign profile``."""
