@@ -16,9 +16,15 @@ SIZES = {5: 3, 9: 4, 14: 2, 18: 3, 25: 1}
 
 
 def tiny_policy(seed: int = 0, **overrides: object) -> DiffusionPolicy:
-    """A random network whose samples stay of molecular size."""
+    """A random network whose samples stay of molecular size.
+
+    Its schedule keeps some signal at the start, and its moves are small: an untrained network would blow up
+    what is all noise.
+    """
     torch.manual_seed(seed)
-    spec = PolicySpec.model_validate({"hidden": 16, "num_layers": 2, "size_histogram": SIZES} | overrides)
+    settings = {"hidden": 16, "num_layers": 2, "coords_range": 0.5, "normalization_factor": 10.0}
+    schedule = {"noise_precision": 0.01, "size_histogram": SIZES}
+    spec = PolicySpec.model_validate(settings | schedule | overrides)
     policy = DiffusionPolicy(spec)
     for parameter in policy.parameters():
         if parameter.ndim > 1:
