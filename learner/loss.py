@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# A ratio beyond e^20 is clipped away or a disaster either way; the bound keeps exp() and its gradient finite.
 MAX_LOG_RATIO = 20.0
+"""A row whose ratio is beyond e^±20 is left out of the loss: its sample has left the numbers in which a
+log-probability means something (atoms thousands of Å apart), and would take the whole minibatch with it."""
 
 
 def bounded_ratio(log_ratio: Tensor) -> Tensor:
@@ -36,7 +37,7 @@ def gaussian_kl(mu: Tensor, mu_reference: Tensor, sigma: Tensor, node_mask: Tens
 
 @dataclass(frozen=True)
 class LossTerms:
-    """loss: scalar with gradient. Detached, [B]: ratio, log_ratio, surrogate, kl, clipped (bool)."""
+    """loss: scalar with gradient. The others are detached, [B]; clipped and left_out are bool."""
 
     loss: Tensor
     ratio: Tensor
@@ -44,6 +45,7 @@ class LossTerms:
     surrogate: Tensor
     kl: Tensor
     clipped: Tensor
+    left_out: Tensor
 
 
 def fed_grpo_loss(
@@ -62,10 +64,11 @@ def fed_grpo_loss(
     parts of a minibatch add up. kl: None when there is no reference policy.
     """
     log_ratio = (log_prob - log_prob_behaviour).to(advantage.dtype)
+    left_out = log_ratio.detach().abs() > MAX_LOG_RATIO  # NaN is not: that must show in the gradient
     surrogate = clipped_surrogate(log_ratio, advantage, clip_range)
     total = surrogate if kl is None else surrogate + kl_coefficient * kl
     # torch.where and not a product alone: 0 * inf of a filling row would be NaN
-    loss = torch.where(weight > 0, weight * total, 0.0).sum()
+    loss = torch.where((weight > 0) & ~left_out, weight * total, 0.0).sum()
     ratio = bounded_ratio(log_ratio.detach())
     return LossTerms(
         loss=loss,
@@ -74,6 +77,7 @@ def fed_grpo_loss(
         surrogate=surrogate.detach(),
         kl=torch.zeros_like(ratio) if kl is None else kl.detach(),
         clipped=(ratio - 1.0).abs() > clip_range,
+        left_out=left_out,
     )
 
 
@@ -88,6 +92,7 @@ class UpdateStatistics:
     log_ratio_squared_by_step: Tensor
     rows_by_step: Tensor
     rows: float = 0.0
+    rows_left_out: float = 0.0
     weighted_loss: float = 0.0
     kl: float = 0.0
     clipped: float = 0.0
@@ -102,7 +107,9 @@ class UpdateStatistics:
         return cls(torch.zeros(num_steps, dtype=torch.float64), torch.zeros(num_steps, dtype=torch.float64))
 
     def add_rows(self, terms: LossTerms, real: Tensor, step: Tensor, kl_coefficient: float) -> None:
-        """Count the rows of one minibatch; real [B] bool leaves filling rows out, step [B] int64."""
+        """Count the rows of one minibatch; real [B] bool is False for filling rows, step [B] int64."""
+        self.rows_left_out += float((real & terms.left_out).sum())
+        real = real & ~terms.left_out
         ratio, log_ratio = terms.ratio[real].double().cpu(), terms.log_ratio[real].double().cpu()
         kl = terms.kl[real].double().cpu()
         squared = log_ratio.square()
@@ -136,6 +143,7 @@ class UpdateStatistics:
         self.log_ratio_squared_by_step += other.log_ratio_squared_by_step
         self.rows_by_step += other.rows_by_step
         self.rows += other.rows
+        self.rows_left_out += other.rows_left_out
         self.weighted_loss += other.weighted_loss
         self.kl += other.kl
         self.clipped += other.clipped
@@ -150,6 +158,7 @@ class UpdateStatistics:
             "loss": self.weighted_loss / rows,
             "kl": self.kl / rows,
             "clip_fraction": self.clipped / rows,
+            "rows_left_out": self.rows_left_out,
             "ratio_mean": self.ratio / rows,
             "ratio_max_deviation": self.ratio_max_deviation,
             "log_ratio_squared": float(self.log_ratio_squared_by_step.sum()) / rows,

@@ -57,14 +57,27 @@ def test_no_gradient_beyond_the_clip_range_in_the_improving_direction() -> None:
     assert torch.equal(log_prob.grad, torch.zeros(2))
 
 
-@pytest.mark.parametrize("log_ratio", [1e4, -1e4, 700.0])
-def test_runaway_log_ratios_stay_finite(log_ratio: float) -> None:
-    log_prob = torch.tensor([log_ratio], requires_grad=True)
-    loss = loss_of(log_prob, torch.zeros(1), torch.tensor([-1.0]))
-    loss.backward()  # type: ignore[no-untyped-call]
-    assert torch.isfinite(loss)
+@pytest.mark.parametrize("log_ratio", [1e27, -1e4, 700.0, 20.5])
+def test_runaway_rows_are_left_out_and_counted(log_ratio: float) -> None:
+    log_prob = torch.tensor([0.1, log_ratio], requires_grad=True)
+    terms = fed_grpo_loss(
+        log_prob=log_prob,
+        log_prob_behaviour=torch.zeros(2),
+        advantage=torch.tensor([1.0, -1.0]),
+        weight=torch.full((2,), 0.5),
+        kl=None,
+        clip_range=0.2,
+        kl_coefficient=0.0,
+    )
+    terms.loss.backward()  # type: ignore[no-untyped-call]
+    assert terms.loss.item() == pytest.approx(-0.5 * math.exp(0.1))
     assert log_prob.grad is not None
-    assert torch.isfinite(log_prob.grad).all()
+    assert log_prob.grad.tolist() == [pytest.approx(-0.5 * math.exp(0.1)), 0.0]
+    statistics = UpdateStatistics.empty(1)
+    statistics.add_rows(terms, torch.ones(2, dtype=torch.bool), torch.zeros(2, dtype=torch.long), 0.0)
+    metrics = statistics.metrics()
+    assert metrics["rows_left_out"] == 1
+    assert metrics["log_ratio_squared"] == pytest.approx(0.01)
 
 
 def test_unknown_log_prob_shows_in_the_gradient() -> None:
