@@ -23,9 +23,9 @@ from tests.benchmarks.few_steps import BASELINE, ROWS, judge
 
 VARIANTS = {
     "all steps": (),
-    "a random half of the steps": ("--set", "learner.steps_per_iteration=11"),
+    "a random half of the steps": ("--set", "learner.steps_per_iteration=16"),
 }
-ENDLESS = ("--set", "run.iterations=10000", "--set", "learner.final_learning_rate=1.2e-4")
+ENDLESS = ("--set", "run.iterations=10000", "--set", "learner.final_learning_rate=8.0e-5")
 STEPS = 50
 
 
