@@ -25,6 +25,8 @@ class Failure(StrEnum):
     SEVERAL_PIECES = "several_pieces"
     FORCE_LIMIT = "force_beyond_limit"
     NOT_CONVERGED = "not_converged"
+    CALCULATION_FAILED = "calculation_failed"
+    TOO_LARGE = "too_large_for_the_device"
 
 
 @dataclass(frozen=True)
