@@ -44,8 +44,9 @@ class RewardSettings(Settings):
     force_field: str = Field("elign-mace-small", description="Shipped or foundation force field, or a path")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "float64"] = "float32"
-    num_cpus: float = Field(1.0, ge=0)
-    num_gpus: float = Field(0.0, ge=0)
+    replicas: int = Field(1, ge=1, description="Copies of the force field that share the queries")
+    num_cpus: float = Field(1.0, ge=0, description="CPUs of a replica")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, such as 0.5")
     force_weight: float = Field(1.0, ge=0, description="w_F")
     energy_weight: float = Field(0.05, ge=0, description="w_E; 0 switches the energy channel off")
     stability_weight: float = Field(0.0, ge=0, description="w_S; 0 in the paper")
