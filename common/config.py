@@ -5,7 +5,7 @@ Defaults are those of the paper (arXiv 2601.21985) where it states them; presets
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -41,12 +41,20 @@ class RolloutSettings(Settings):
 class RewardSettings(Settings):
     """Force field and rewards (DESIGN: two channels, normalized independently, and a stability channel)."""
 
-    force_field: str = Field("elign-mace-small", description="Shipped or foundation force field, or a path")
+    force_field: str = Field(
+        "elign-mace-small", description="A name (elign force-fields list), a path, or ase:MODULE:CLASS"
+    )
+    force_field_options: dict[str, str | int | float | bool | None] = Field(
+        {}, description="Keyword arguments of an ase: calculator"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "float64"] = "float32"
     replicas: int = Field(1, ge=1, description="Copies of the force field that share the queries")
     num_cpus: float = Field(1.0, ge=0, description="CPUs of a replica")
     num_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, such as 0.5")
+    runtime_env: dict[str, Any] = Field(
+        {}, description="Ray runtime environment of a replica, as in {py_executable: /envs/other/bin/python}"
+    )
     force_weight: float = Field(1.0, ge=0, description="w_F")
     energy_weight: float = Field(0.05, ge=0, description="w_E; 0 switches the energy channel off")
     stability_weight: float = Field(0.0, ge=0, description="w_S; 0 in the paper")

@@ -53,8 +53,11 @@ class ForceField(Protocol):
     """Whatever gives energies and forces of a batch; the one interface of all backends."""
 
     name: str
-    elements: frozenset[int]
-    """Atomic numbers it knows."""
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers it knows."""
+        ...
 
     def evaluate(self, molecules: Molecules) -> ForceFieldResult:
         """Energies and forces; bad molecules become named failures, never exceptions."""

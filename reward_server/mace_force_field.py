@@ -130,11 +130,12 @@ class MaceForceField:
     def _centred(self, molecules: Molecules) -> Molecules:
         """On the device and in the dtype of the network, each around its own centroid.
 
-        Centred before the cast, so that a molecule far from the origin loses no digits.
+        Centred in double precision, so that a molecule far from the origin loses no digits.
         """
         mask = molecules.node_mask.unsqueeze(-1)
-        centroid = (molecules.positions * mask).sum(1) / mask.sum(1).clamp(min=1)
-        positions = ((molecules.positions - centroid.unsqueeze(1)) * mask).to(self.device, self.dtype)
+        precise = molecules.positions.double() * mask
+        centroid = precise.sum(1) / mask.sum(1).clamp(min=1)
+        positions = ((precise - centroid.unsqueeze(1)) * mask).to(self.device, self.dtype)
         return Molecules(
             positions, molecules.atomic_numbers.to(self.device), molecules.node_mask.to(self.device)
         )

@@ -13,7 +13,8 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import ObjectLostError, RayActorError, RayTaskError, RuntimeEnvSetupError
+from ray.runtime_env import RuntimeEnv
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from elign.common.config import RewardSettings
@@ -105,19 +106,21 @@ async def start_replica(settings: RewardSettings, dataset: str) -> ReplicaHandle
 
     Raises ForceFieldError with the reason when it cannot be loaded, ReplicaLost when it died on the way.
     """
-    actor = (
-        ray.remote(RewardReplica)
-        .options(
-            num_cpus=settings.num_cpus,
-            num_gpus=settings.num_gpus,
-            max_restarts=0,  # the dispatcher replaces it, and sends what was unanswered elsewhere meanwhile
-            max_task_retries=0,
-            max_concurrency=_CALLS_AT_ONCE,
-            scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=None),
-        )
-        .remote(settings, dataset)
-    )
-    card: ReplicaCard = await _result_of(actor.card.remote())
+    options: dict[str, Any] = {
+        "num_cpus": settings.num_cpus,
+        "num_gpus": settings.num_gpus,
+        "max_restarts": 0,  # the dispatcher replaces it, and sends what was unanswered elsewhere meanwhile
+        "max_task_retries": 0,
+        "max_concurrency": _CALLS_AT_ONCE,
+        "scheduling_strategy": PlacementGroupSchedulingStrategy(placement_group=None),
+    }
+    try:
+        if settings.runtime_env:
+            options["runtime_env"] = RuntimeEnv(**settings.runtime_env)
+        actor = ray.remote(RewardReplica).options(**options).remote(settings, dataset)
+        card: ReplicaCard = await _result_of(actor.card.remote())
+    except (TypeError, ValueError, RuntimeEnvSetupError) as error:
+        raise ForceFieldError(f"reward.runtime_env {settings.runtime_env} is no use: {error}") from error
     if card.refusal is not None:
         ray.kill(actor)
         raise ForceFieldError(card.refusal)
@@ -130,7 +133,8 @@ async def _result_of(reference: Any) -> Any:
     except RayTaskError as error:
         raise error.cause from None
     except (RayActorError, ObjectLostError) as error:
-        raise ReplicaLost(type(error).__name__) from error
+        reason = str(error).strip().splitlines()[-1].strip()  # what comes before is Ray's own story
+        raise ReplicaLost(f"{type(error).__name__}: {reason}") from error
 
 
 def _load(settings: RewardSettings) -> ForceField:
@@ -140,6 +144,7 @@ def _load(settings: RewardSettings) -> ForceField:
         settings.dtype,
         min_distance=settings.min_distance,
         force_limit=settings.force_limit,
+        options=settings.force_field_options,
     )
     _warm_up(force_field)
     return force_field

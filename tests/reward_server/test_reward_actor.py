@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from elign.common.config import RewardSettings
 from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, RewardAnswer, RewardQuery
+from elign.reward_server.ase_force_field import AseForceField
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.reward_actor import ServerStats, start_reward_server, stop_reward_server
 from elign.reward_server.rewards import compute_rewards
@@ -164,3 +167,38 @@ def is_alive(name: str) -> bool:
 def test_a_force_field_that_cannot_be_loaded_is_one_clear_error() -> None:
     with pytest.raises(ForceFieldError, match="no-such-field"):
         start_reward_server(RewardSettings(force_field="no-such-field", replicas=2), "qm9")
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> Path:
+    """A Python of its own that has everything this one has, and a calculator that this one lacks."""
+    venv.create(tmp_path / "other", with_pip=False)
+    packages = next((tmp_path / "other" / "lib").glob("python*")) / "site-packages"
+    (packages / "everything.pth").write_text("\n".join(path for path in sys.path if path))
+    (packages / "calculator_of_the_other.py").write_text(
+        "import sys\n"
+        "from ase.calculators.lj import LennardJones\n"
+        "class Other(LennardJones):\n"
+        f"    assert sys.prefix == {str(tmp_path / 'other')!r}\n"
+    )
+    return tmp_path / "other" / "bin" / "python"
+
+
+def test_a_backend_may_live_in_another_python_environment(other_python: Path, molecules: Molecules) -> None:
+    values = {
+        "force_field": "ase:calculator_of_the_other:Other",
+        "force_field_options": {"sigma": 1.2, "epsilon": 0.1},
+    }
+    with pytest.raises(ForceFieldError, match=r"calculator_of_the_other.*reward\.runtime_env"):
+        start_reward_server(RewardSettings.model_validate(values), "qm9")
+    values["runtime_env"] = {"py_executable": str(other_python)}
+    server = start_reward_server(RewardSettings.model_validate(values), "qm9")
+    result = ray.get(server.evaluate.remote(molecules))
+    here = AseForceField("ase:ase.calculators.lj:LennardJones", {"sigma": 1.2, "epsilon": 0.1})
+    torch.testing.assert_close(result.energy, here.evaluate(molecules).energy)
+    ray.kill(server)
+
+
+def test_a_runtime_environment_that_cannot_be_is_one_clear_error(tiny_folder: Path) -> None:
+    with pytest.raises(ForceFieldError, match=r"reward\.runtime_env"):
+        start_reward_server(settings_of(tiny_folder, runtime_env={"env_vars": {"A": 1}}), "qm9")
