@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from elign import __version__
-from elign.commands import config, evaluate, force_fields, policies, pretrain, sample, train
+from elign.commands import config, evaluate, force_fields, policies, pretrain, sample, score, train
 from elign.common.errors import CheckpointError, ConfigError, DataError, ElignError, ForceFieldError
 
 _INPUT_ERRORS = (CheckpointError, ConfigError, DataError, ForceFieldError)
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 app.command("train")(train.train)
 app.command("sample")(sample.sample)
+app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
 app.command("pretrain")(pretrain.pretrain)
 app.add_typer(policies.app, name="policies")
