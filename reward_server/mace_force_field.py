@@ -18,6 +18,7 @@ from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
 from elign.reward_server.budget import cpu_budget, find_budget, is_out_of_memory
 from elign.reward_server.checks import DEFAULT_CHECKS, Checks, assemble_result, check_forces, check_structures
+from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.mace_model import graph_input, load_network
 from elign.reward_server.packing import count_edges, last_atom, pack, plan_batches, trimmed, unpack
 
@@ -41,6 +42,8 @@ class MaceForceField:
         self.elements = frozenset(self.reference_energies)
         self.device = torch.device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cpu":
+            fuse_convolutions(self.network)
         self.dtype = next(network.parameters()).dtype
         self.cutoff = float(cast(Tensor, network.r_max))
         self.checks = checks

@@ -15,6 +15,7 @@ stack that nothing else here uses, and is slower a call (``tests/benchmarks/serv
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class ServerStats:
     joined: queries answered with what an equal one was answered. healthy: all replicas are up.
     """
 
+    process_id: int
     dispatch: DispatchStats
     replicas: QueueStats
     joined: int
@@ -96,7 +98,9 @@ class RewardServer:
                 total, up = total + await replica.stats(), up + 1
             except ReplicaLost:
                 continue  # counted as not up; whoever asks it next has it replaced
-        return ServerStats(self._dispatcher.stats(), total, self._repeats.joined, up == self._number)
+        return ServerStats(
+            os.getpid(), self._dispatcher.stats(), total, self._repeats.joined, up == self._number
+        )
 
     async def drain(self) -> None:
         """Take no more queries; returns when all that were taken are answered."""
