@@ -11,6 +11,7 @@ and an element whose free atom it refuses is one it does not know.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
 from elign.reward_server.checks import DEFAULT_CHECKS, Checks
+from elign.reward_server.mace_model import UNRESTRICTED_LOAD, importing_mace
 from elign.reward_server.one_by_one import SinglePoint, Structure, evaluate_one_by_one
 
 PREFIX = "ase:"
@@ -101,7 +103,11 @@ def check_name(name: str) -> tuple[str, str]:
 def _build(name: str, options: Mapping[str, Option]) -> Any:
     module, attribute = check_name(name)
     try:
-        calculator = getattr(importlib.import_module(module), attribute)(**options)
+        with importing_mace():  # it, or what is built on it, must not switch torch to unrestricted pickles
+            if module.partition(".")[0] == "mace":
+                # mace's own calculator opens whole pickles: who names it with a file trusts that file
+                os.environ[UNRESTRICTED_LOAD] = "1"
+            calculator = getattr(importlib.import_module(module), attribute)(**options)
     except ImportError as error:
         raise ForceFieldError(
             f"force field {name!r}: {error}; install it, or name another Python in reward.runtime_env"

@@ -114,6 +114,13 @@ def _find_folder(name_or_path: str) -> Path:
     for folder in (_SHIPPED / name_or_path, _user_force_fields() / name_or_path, Path(name_or_path)):
         if (folder / DESCRIPTION_FILE).exists():
             return folder
+    if name_or_path.endswith(".model"):
+        raise ForceFieldError(
+            f"force field {name_or_path!r}: such a file is a pickle, which can run code when opened, so Elign "
+            "does not open it. If you trust it, name mace's own calculator, "
+            f"ase:mace.calculators:MACECalculator, with the options model_paths={name_or_path}, "
+            "default_dtype=float32 and device=cpu or cuda"
+        )
     names = ", ".join(entry.name for entry in list_force_fields())
     raise ForceFieldError(
         f"no force field {name_or_path!r}: neither a folder with {DESCRIPTION_FILE} nor one of {names}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceField, ForceFieldResult
 from elign.reward_server.ase_force_field import AseForceField
 from elign.reward_server.mace_force_field import MaceForceField
+from elign.reward_server.mace_model import load_network
 from elign.reward_server.registry import check_force_field, load_force_field
 from elign.reward_server.validator import Tolerances, validate_force_field
 from elign.reward_server.xtb import Gfn2ForceField
@@ -133,3 +135,15 @@ def test_an_ase_name_is_checked_without_loading_it() -> None:
     check_force_field("ase:installed.elsewhere:Calculator")
     with pytest.raises(ForceFieldError, match="ase:package"):
         check_force_field("ase:nothing")
+
+
+def test_a_model_file_is_not_opened_but_by_maces_own_calculator(tiny_folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.model"
+    torch.save(load_network(tiny_folder, torch.float64)[0], path)
+    with pytest.raises(ForceFieldError, match=r"pickle.*ase:mace\.calculators:MACECalculator"):
+        load_force_field(str(path))
+    options = {"model_paths": str(path), "default_dtype": "float64", "device": "cpu"}
+    field = load_force_field("ase:mace.calculators:MACECalculator", options=options)
+    assert "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD" not in os.environ
+    expected = load_force_field(str(tiny_folder), dtype="float64").evaluate(organic())
+    torch.testing.assert_close(field.evaluate(organic()).energy, expected.energy, rtol=0, atol=1e-8)
