@@ -119,12 +119,12 @@ class MaceForceField:
         return find_budget(self.seconds_of)
 
     def seconds_of(self, edges: int) -> float:
-        """How long a batch of about so many edges takes: the better of two tries after one to warm up."""
+        """How long a batch of about so many edges takes: the best of four tries after one to warm up."""
         probe = self._centred(_lattice(min(self.elements)))
         copies = max(1, round(edges / int(count_edges(probe, self.cutoff))))
         batch = probe[torch.zeros(copies, dtype=torch.int64, device=self.device)]
         seconds = []
-        for _ in range(3):
+        for _ in range(5):
             begin = time.perf_counter()
             self._evaluate_batch(batch)
             seconds.append(time.perf_counter() - begin)

@@ -116,7 +116,7 @@ def _find_folder(name_or_path: str) -> Path:
             return folder
     if name_or_path.endswith(".model"):
         raise ForceFieldError(
-            f"force field {name_or_path!r}: such a file is a pickle, which can run code when opened, so Elign "
+            f"force field {name_or_path!r}: such a file is a pickle, which can run code, so Elign "
             "does not open it. If you trust it, name mace's own calculator, "
             f"ase:mace.calculators:MACECalculator, with the options model_paths={name_or_path}, "
             "default_dtype=float32 and device=cpu or cuda"
