@@ -155,22 +155,38 @@ def serve(server: Any, queries: Sequence[Molecules], callers: int) -> float:
 
 
 def serving(server: Any, field: MaceForceField, molecules: Molecules, print_row: PrintRow) -> None:
+    """By the clock, which other work on the machine disturbs, and by processor time, which it does not: that
+    of all processes a query goes through, against that of the same batches in this process."""
     queries = [molecules[start : start + QUERY] for start in range(0, len(molecules) - QUERY + 1, QUERY)]
+    pids = process_ids(server)
     serve(server, queries[:2], 1)
-    ratios: dict[int, list[float]] = {1: [], 4: [], 16: []}
+    clock: dict[int, list[float]] = {1: [], 4: [], 16: []}
+    processor: dict[int, list[float]] = {1: [], 4: [], 16: []}
     for _ in range(ROUNDS):
-        for callers, found in ratios.items():
+        for callers in clock:
             work = queries * max(1, callers // len(queries))
             begin = time.perf_counter()
-            for query in work:
-                field.evaluate(query)
+            spent = cpu_seconds(lambda work=work: [field.evaluate(query) for query in work])
             in_process = time.perf_counter() - begin
-            found.append(in_process / serve(server, work, callers))
-    for callers, found in ratios.items():
-        print_row(
-            f"through Ray / in-process, {callers} callers, queries of {QUERY}",
-            f"{100 * statistics.median(found):.0f} % ({100 * min(found):.0f} to {100 * max(found):.0f})",
-        )
+            before = sum(processor_seconds(pid) for pid in pids)
+            clock[callers].append(in_process / serve(server, work, callers))
+            processor[callers].append(spent / (sum(processor_seconds(pid) for pid in pids) - before))
+    for callers in clock:
+        values = [100 * statistics.median(kind[callers]) for kind in (clock, processor)]
+        what = f"through Ray / in-process, {callers} callers, queries of {QUERY}"
+        print_row(what, f"{values[0]:.0f} % by the clock, {values[1]:.0f} % by processor time")
+
+
+def process_ids(server: Any) -> list[int]:
+    """Of this process, the server and its replicas."""
+    stats = ray.get(server.stats.remote())
+    replicas = [int(name.split()[-1]) for name in stats.dispatch.replicas]
+    return [os.getpid(), stats.process_id, *replicas]
+
+
+def processor_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def latency(server: Any, molecules: Molecules, print_row: PrintRow) -> None:
@@ -190,8 +206,7 @@ def resident_mb(pid: int) -> float:
 
 def memory(server: Any, molecules: Molecules, number: int, print_row: PrintRow) -> None:
     """Every tenth query is a group's, the others are single molecules; 64 at a time."""
-    stats = ray.get(server.stats.remote())
-    pids = [stats.process_id, *(int(name.split()[-1]) for name in stats.dispatch.replicas)]
+    pids = process_ids(server)[1:]
     waiting: list[Any] = []
     sizes: list[float] = []
     for i in range(number):

@@ -133,3 +133,14 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     process.communicate()
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
+
+
+def test_the_readmes_example_in_one_process_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?score_in_chunks.*?)```", readme, re.DOTALL)
+    write_molecules(tmp_path / "molecules.extxyz", some_molecules()[:2])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, "README.md", "exec"), {})
+    assert "(None, None)" in capsys.readouterr().out
