@@ -25,10 +25,11 @@ _TOLERANCE = 1e-10  # in double precision, on numbers of order 1
 class FusedConvolution(nn.Module):
     """Takes the place of ``conv_tp`` and of the sum after it. Edges must be sorted by receiver."""
 
-    def __init__(self, coefficients: tuple[float, ...]) -> None:
-        """coefficients: k_l for l = 0, 1, ..."""
+    def __init__(self, coefficients: tuple[float, ...], irreps_out: Any) -> None:
+        """coefficients: k_l for l = 0, 1, ... irreps_out: those of the ``conv_tp`` it replaces."""
         super().__init__()
         self.coefficients = coefficients
+        self.irreps_out = irreps_out
 
     def forward(self, node_feats: Tensor, edge_attrs: Tensor, weights: Tensor, edge_index: Tensor) -> Tensor:
         """[n, C (l_max + 1)²]: for each l, channels x components.
@@ -57,7 +58,10 @@ class FusedConvolution(nn.Module):
 
 
 def fuse_convolutions(network: nn.Module) -> int:
-    """Replace the convolutions that can be, of a MACE on the CPU; returns how many were."""
+    """Replace the convolutions that can be, of a MACE on the CPU; returns how many were.
+
+    The network is for use only from then on: what is saved of it lacks what was replaced.
+    """
     fused = 0
     for layer in cast(nn.ModuleList, network.interactions):
         block = cast(Any, layer)
@@ -98,7 +102,8 @@ def _replacement(product: Any) -> FusedConvolution | None:
 
     original = product.to(torch.float64)
     unit = original(*(torch.ones_like(a[:1]) for a in (nodes, harmonics, weights)))
-    fused = FusedConvolution(tuple(float(unit[0, channels * l**2]) for l in range(degrees)))
+    coefficients = tuple(float(unit[0, channels * l**2]) for l in range(degrees))
+    fused = FusedConvolution(coefficients, product.irreps_out)
     messages = original(nodes[sender], harmonics, weights)
     product.to(dtype)
     expected = torch.zeros(_PROBE_ATOMS, messages.shape[1], dtype=torch.float64)

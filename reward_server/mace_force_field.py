@@ -42,8 +42,6 @@ class MaceForceField:
         self.elements = frozenset(self.reference_energies)
         self.device = torch.device(device)
         self.network = network.to(self.device).eval().requires_grad_(False)
-        if self.device.type == "cpu":
-            fuse_convolutions(self.network)
         self.dtype = next(network.parameters()).dtype
         self.cutoff = float(cast(Tensor, network.r_max))
         self.checks = checks
@@ -67,6 +65,8 @@ class MaceForceField:
     ) -> MaceForceField:
         """Load a folder with ``model.safetensors`` and ``force_field.json``; raises ForceFieldError."""
         network, description = load_network(folder, dtype)
+        if torch.device(device).type == "cpu":
+            fuse_convolutions(network)
         spec = description.spec
         references = dict(zip(spec.elements, spec.reference_energies, strict=True))
         return cls(

@@ -107,6 +107,7 @@ def test_the_shipped_force_field_is_fused() -> None:
     assert all(hasattr(layer, "conv_fusion") for layer in field.network.interactions)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # e3nn's, about TorchScript
 def test_a_network_that_cannot_be_fused_is_left_as_it_is() -> None:
     with importing_mace():
         from e3nn import o3
