@@ -87,7 +87,8 @@ class RewardAnswer:
     """Rewards of one group of K samples over T' trained transitions, before any normalization.
 
     force, force_mask: [K]. energy: [T', K] return-to-go of the energy channel; energy_mask: [T', K].
-    stability: [K] fraction of atoms that are stable and in the largest piece; stability_mask: [K] bool.
+    stability: [K] fraction of atoms that are stable and in the largest piece, less the penalties that are
+    switched on; stability_mask: [K] bool.
     A value whose mask is False is 0 and means nothing.
     rms_force [K] eV/Å (unclipped) and formation_energy [K] eV/atom: NaN where failed, for reports.
     stable: [K] bool, every atom stable. failures: K entries.
