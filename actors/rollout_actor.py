@@ -48,6 +48,7 @@ class RolloutActor:
         self._rollout, self._reward = rollout, reward
         self._policy = DiffusionPolicy(PolicySpec.model_validate(policy_spec)).to(device_of(rollout)).eval()
         self._version: int | None = None
+        self._name = ray.get_runtime_context().get_actor_id()
 
     def run(self, plan: RolloutPlan, weights: PublishedWeights, reward_server: Any) -> ScoredTrajectory:
         """Sample the plan's group under ``weights`` and wait for its rewards."""
@@ -55,7 +56,7 @@ class RolloutActor:
         self._use(weights)
         trajectory = roll_out(self._policy, plan, self._rollout, self._reward, policy_version=weights.version)
         sampled, processor = time.perf_counter(), time.process_time() - processor
-        rewards = ray.get(reward_server.score.remote(reward_query(trajectory)))
+        rewards = ray.get(reward_server.score.remote(reward_query(trajectory), caller=self._name))
         seconds = {
             "sampling": sampled - started,
             "sampling_cpu": processor,

@@ -5,9 +5,9 @@ Defaults are those of the paper (arXiv 2601.21985) where it states them; presets
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Settings(BaseModel):
@@ -41,11 +41,20 @@ class RolloutSettings(Settings):
 class RewardSettings(Settings):
     """Force field and rewards (DESIGN: two channels, normalized independently, and a stability channel)."""
 
-    force_field: str = Field("elign-mace-small", description="Shipped or foundation force field, or a path")
+    force_field: str = Field(
+        "elign-mace-small", description="A name (elign force-fields list), a path, or ase:MODULE:CLASS"
+    )
+    force_field_options: dict[str, str | int | float | bool | None] = Field(
+        {}, description="Keyword arguments of an ase: calculator"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "float64"] = "float32"
-    num_cpus: float = Field(1.0, ge=0)
-    num_gpus: float = Field(0.0, ge=0)
+    replicas: int = Field(1, ge=1, description="Copies of the force field that share the queries")
+    num_cpus: float = Field(1.0, ge=0, description="CPUs of a replica")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, such as 0.5")
+    runtime_env: dict[str, Any] = Field(
+        {}, description="Ray runtime environment of a replica, as in {py_executable: /envs/other/bin/python}"
+    )
     force_weight: float = Field(1.0, ge=0, description="w_F")
     energy_weight: float = Field(0.05, ge=0, description="w_E; 0 switches the energy channel off")
     stability_weight: float = Field(0.0, ge=0, description="w_S; 0 in the paper")
@@ -53,10 +62,52 @@ class RewardSettings(Settings):
     force_clip: float = Field(30.0, gt=0, description="RMS force above this counts as this, eV/Å")
     force_limit: float = Field(200.0, gt=0, description="A force beyond this is a named failure, eV/Å")
     min_distance: float = Field(0.4, gt=0, description="Atoms closer than this are a named failure, Å")
+    energy_clip: float | None = Field(
+        None, gt=0, description="|formation energy| beyond this counts as this, eV/atom; before normalization"
+    )
+    force_only_stable: bool = Field(
+        False, description="The force channel knows only stable molecules; others are masked in it"
+    )
+    energy_only_stable: bool = Field(
+        False, description="The energy channel knows only stable molecules; others are masked in it"
+    )
+    valence_penalty: float = Field(
+        0.0,
+        ge=0,
+        description="Per unit of mean valence error; off the stability channel before normalization",
+    )
+    valence_form: Literal["hard", "smooth"] = Field(
+        "smooth", description="Bond orders as whole numbers, or as sigmoids of the distance"
+    )
+    invalid_penalty: float = Field(
+        0.0, ge=0, description="If RDKit refuses the molecule; off the stability channel before normalization"
+    )
+    duplicate_penalty: float = Field(
+        0.0, ge=0, description="Times 1 - 1/n for n alike in a group; off the stability channel, likewise"
+    )
+    known_penalty: float = Field(
+        0.0, ge=0, description="If it is among known_molecules; off the stability channel, likewise"
+    )
+    known_molecules: str | None = Field(
+        None, description="List of canonical SMILES (.gz) that are not novel, as a policy's training set"
+    )
     energy_mode: Literal["shaped", "delta", "terminal"] = "shaped"
     gamma: float = Field(1.0, gt=0, le=1)
     potential_schedule: Literal["uniform", "adaptive"] = "uniform"
     potential_evaluations: int = Field(8, ge=1, description="States per sample whose potential is judged")
+
+    @model_validator(mode="after")
+    def _penalties_count(self) -> RewardSettings:
+        """A penalty that could have no effect is a mistake."""
+        penalties = ("valence_penalty", "invalid_penalty", "duplicate_penalty", "known_penalty")
+        given = [name for name in penalties if getattr(self, name) > 0]
+        if given and self.stability_weight == 0:
+            raise ValueError(
+                f"{given[0]} is taken off the stability channel, so stability_weight must not be 0"
+            )
+        if self.known_penalty > 0 and self.known_molecules is None:
+            raise ValueError("known_penalty needs known_molecules, a list of SMILES")
+        return self
 
 
 class LearnerSettings(Settings):

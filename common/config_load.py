@@ -109,6 +109,8 @@ def _explain(model: type[BaseModel], details: ErrorDetails) -> str:
     if details["type"] == "missing":
         return f"the setting {key} is missing and has no default"
     value = _show(details["input"])
+    if details["type"] == "value_error":  # of settings that do not go together
+        return f"{key}: {details['msg'].removeprefix('Value error, ')}"
     if inner is not None:
         return f"{key} = {value}: {key} is a section, with the keys {_names(inner)}"
     reason = details["msg"].removeprefix("Input ")

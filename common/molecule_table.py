@@ -51,7 +51,9 @@ def from_arrow(table: pa.Table, source: str = "table") -> tuple[Molecules, dict[
             f"{source}: row {i} has {lengths[i]} atoms but {counts[i]} coordinates, wanted 3 an atom"
         )
     properties = {
-        name: table.column(name).to_numpy() for name in table.column_names if name not in _OWN_COLUMNS
+        name: table.column(name).to_numpy()
+        for name in table.column_names
+        if name not in _OWN_COLUMNS and not pa.types.is_nested(table.schema.field(name).type)
     }
     return from_ragged(numbers, coordinates.reshape(-1, 3), lengths), properties
 

@@ -25,6 +25,8 @@ class Failure(StrEnum):
     SEVERAL_PIECES = "several_pieces"
     FORCE_LIMIT = "force_beyond_limit"
     NOT_CONVERGED = "not_converged"
+    CALCULATION_FAILED = "calculation_failed"
+    TOO_LARGE = "too_large_for_the_device"
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,11 @@ class ForceField(Protocol):
     """Whatever gives energies and forces of a batch; the one interface of all backends."""
 
     name: str
-    elements: frozenset[int]
-    """Atomic numbers it knows."""
+
+    @property
+    def elements(self) -> frozenset[int]:
+        """Atomic numbers it knows."""
+        ...
 
     def evaluate(self, molecules: Molecules) -> ForceFieldResult:
         """Energies and forces; bad molecules become named failures, never exceptions."""
@@ -82,7 +87,8 @@ class RewardAnswer:
     """Rewards of one group of K samples over T' trained transitions, before any normalization.
 
     force, force_mask: [K]. energy: [T', K] return-to-go of the energy channel; energy_mask: [T', K].
-    stability: [K] fraction of atoms that are stable and in the largest piece; stability_mask: [K] bool.
+    stability: [K] fraction of atoms that are stable and in the largest piece, less the penalties that are
+    switched on; stability_mask: [K] bool.
     A value whose mask is False is 0 and means nothing.
     rms_force [K] eV/Å (unclipped) and formation_energy [K] eV/atom: NaN where failed, for reports.
     stable: [K] bool, every atom stable. failures: K entries.

@@ -22,6 +22,7 @@ from elign.common.molecules import Molecules
 _NUM_ELEMENTS = 119
 _MAX_VALENCE = 7
 """Sums of bond orders are cut here; no element allows as many."""
+_SOFTNESS_PM = 2.5
 _PAIRS_PER_CHUNK = 1 << 20
 
 
@@ -55,6 +56,28 @@ def is_stable(molecules: Molecules, dataset: str = "qm9") -> Tensor:
     return (stable_atoms(molecules, dataset) == molecules.num_atoms) & (molecules.num_atoms > 0)
 
 
+def valence_error(molecules: Molecules, dataset: str = "qm9", *, smooth: bool) -> Tensor:
+    """[B] float: how far an atom's bond orders add up from its nearest allowed valence, mean over the atoms.
+
+    Counts both missing bonds and surplus ones. smooth: a bond order is a sum of sigmoids of the distance
+    around EDM's limits (2.5 pm wide), so that moving an atom a little changes the error a little; else it is
+    the whole number by which stability is judged. NaN for an atom without finite coordinates.
+    """
+    allowed = _allowed_valences(dataset).to(molecules.positions.device)
+    valences = torch.arange(_MAX_VALENCE + 1, device=allowed.device)
+    errors = []
+    for chunk in _chunks(molecules):
+        orders = _chunk_smooth_orders(chunk, dataset) if smooth else _chunk_bond_orders(chunk, dataset)
+        distance = (orders.sum(-1).float().unsqueeze(-1) - valences).abs()
+        nearest = distance.masked_fill(~allowed[_element_index(chunk)], torch.inf).amin(-1)
+        # an element without any allowed valence is as wrong as an atom can be
+        nearest = nearest.clamp(max=_MAX_VALENCE).masked_fill(~chunk.node_mask, 0.0)
+        finite = torch.isfinite(chunk.positions).all(-1)
+        nearest = nearest.masked_fill(~finite & chunk.node_mask, torch.nan)
+        errors.append(nearest.sum(1) / chunk.num_atoms.clamp(min=1))
+    return torch.cat(errors)
+
+
 def _chunks(molecules: Molecules) -> Iterator[Molecules]:
     """Slices whose pair tensors stay within a few tens of MB; at least one, even when empty."""
     num_nodes = max(molecules.node_mask.shape[1], 1)
@@ -65,21 +88,36 @@ def _chunks(molecules: Molecules) -> Iterator[Molecules]:
 
 def _chunk_bond_orders(molecules: Molecules, dataset: str) -> Tensor:
     """[B, N, N] uint8 bond orders of a chunk."""
-    limits = _length_limits(dataset).to(molecules.positions.device)
+    picometres, pair, within = _pairs(molecules)
+    orders = torch.zeros_like(picometres, dtype=torch.uint8)
+    for limit in _length_limits(dataset).to(picometres.device):
+        # a double bond must also be within the single one's limit, and so on
+        within = within & (picometres < limit[pair])
+        orders += within
+    return orders
+
+
+def _chunk_smooth_orders(molecules: Molecules, dataset: str) -> Tensor:
+    """[B, N, N] float32: as ``_chunk_bond_orders``, each step a sigmoid."""
+    picometres, pair, real = _pairs(molecules)
+    orders, within = torch.zeros_like(picometres), real.float()
+    for limit in _length_limits(dataset).to(picometres.device):
+        within = within * torch.sigmoid((limit[pair] - picometres.nan_to_num(torch.inf)) / _SOFTNESS_PM)
+        orders = orders + within
+    return orders
+
+
+def _pairs(molecules: Molecules) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, N, N] each: distances in pm, index into the length limits, and whether both atoms are real."""
     x = molecules.positions.float()
     squared = torch.zeros((), device=x.device)
     for axis in range(3):  # one axis at a time: no [B, N, N, 3] in memory
         squared = squared + (x[:, :, None, axis] - x[:, None, :, axis]).square()
-    picometres = squared.sqrt() * 100
     element = _element_index(molecules)
     pair = element[:, :, None] * _NUM_ELEMENTS + element[:, None, :]
-    orders = torch.zeros_like(picometres, dtype=torch.uint8)
-    within = molecules.node_mask[:, :, None] & molecules.node_mask[:, None, :]
-    within = within & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
-    for limit in limits:  # a double bond must also be within the single one's limit, and so on
-        within = within & (picometres < limit[pair])
-        orders += within
-    return orders
+    real = molecules.node_mask[:, :, None] & molecules.node_mask[:, None, :]
+    real = real & ~torch.eye(x.shape[1], dtype=torch.bool, device=x.device)
+    return squared.sqrt() * 100, pair, real
 
 
 def _element_index(molecules: Molecules) -> Tensor:

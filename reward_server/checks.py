@@ -16,6 +16,7 @@ from torch import Tensor
 from elign.common.geometry import minimum_distance, num_pieces
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
+from elign.reward_server.packing import size_buckets
 
 _CHUNK_PAIRS = 4_000_000  # bounds the [B, N, N] tensors of one chunk
 
@@ -36,11 +37,13 @@ def check_structures(
     molecules: Molecules, elements: Iterable[int], checks: Checks
 ) -> tuple[Failure | None, ...]:
     """Why each molecule must not reach the model, None where it may; the first reason that applies."""
-    size = max(1, molecules.node_mask.shape[1])
-    chunk = max(1, _CHUNK_PAIRS // size**2)
-    failures: list[Failure | None] = []
-    for start in range(0, len(molecules), chunk):
-        failures += _check_chunk(molecules[start : start + chunk], elements, checks)
+    failures: list[Failure | None] = [None] * len(molecules)
+    for index, bucket in size_buckets(molecules):
+        chunk = max(1, _CHUNK_PAIRS // max(1, bucket.node_mask.shape[1]) ** 2)
+        for start in range(0, len(bucket), chunk):
+            found = _check_chunk(bucket[start : start + chunk], elements, checks)
+            for i, failure in zip(index[start : start + chunk].tolist(), found, strict=True):
+                failures[i] = failure
     return tuple(failures)
 
 

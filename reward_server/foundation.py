@@ -25,6 +25,7 @@ from elign.common.errors import ForceFieldError
 from elign.common.storage import write_json
 from elign.common.user_folder import user_folder
 from elign.reward_server.checks import Checks
+from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.mace_model import UNRESTRICTED_LOAD, importing_mace
 
@@ -82,6 +83,8 @@ def load_foundation(
     _check_hash(model, path, record)
     network = _open(model, path)
     references = _reference_energies(model, network)
+    if device.type == "cpu":
+        fuse_convolutions(network)
     return MaceForceField(model.name, network.to(dtype), references, device=device, checks=checks)
 
 

@@ -19,8 +19,9 @@ from scipy.optimize import minimize
 from elign.common.errors import DataError
 from elign.common.scoring import Failure
 from elign.common.storage import write_atomic
+from elign.reward_server.one_by_one import SinglePoint
 from elign.reward_server.structures import Kind, Structure
-from elign.reward_server.xtb import Calculation, SinglePoint, map_in_processes
+from elign.reward_server.xtb import Calculation, map_in_processes
 
 PART_SIZE = 500
 _MAX_RELAX_STEPS = 60

@@ -1,12 +1,14 @@
 """From dense molecules to the ragged graphs a force field wants: the one place that converts.
 
-``plan_batches`` groups molecules of similar size so that no batch has more edges than a budget (a CPU's
-cache, a GPU's memory); ``pack`` builds one batch, with every pair of atoms within the cut-off as two
-directed edges.
+``plan_batches`` groups molecules of similar size so that no batch has more edges than a budget (see
+``budget``); ``pack`` builds one batch, with every pair of atoms within the cut-off as two directed edges.
+Pairs are counted densely and without Python per molecule; ``size_buckets`` keeps one large molecule from
+padding all the others while that is done.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -37,15 +39,40 @@ class PackedBatch:
         return self.ptr.shape[0] - 1
 
 
+def size_buckets(molecules: Molecules) -> Iterator[tuple[Tensor, Molecules]]:
+    """(indices, those molecules with no more padding than they need), molecules of similar extent together.
+
+    The extents of a bucket differ by less than a factor of two. Indices are on the CPU and ascend.
+    """
+    extents = last_atom(molecules)
+    bucket = torch.log2(extents.clamp(min=8).double()).floor()
+    for value in bucket.unique().tolist():
+        index = (bucket == value).nonzero().flatten()
+        yield index, trimmed(molecules[index.to(molecules.node_mask.device)], int(extents[index].max()))
+
+
+def trimmed(molecules: Molecules, extent: int) -> Molecules:
+    """The first ``extent`` columns; the rest must be padding."""
+    return Molecules(
+        molecules.positions[:, :extent], molecules.atomic_numbers[:, :extent], molecules.node_mask[:, :extent]
+    )
+
+
+def last_atom(molecules: Molecules) -> Tensor:
+    """[B] int64 on the CPU: how many columns each molecule needs (real atoms need not come first)."""
+    mask = molecules.node_mask.cpu()
+    return (mask * torch.arange(1, mask.shape[1] + 1)).amax(1) if mask.numel() else mask.sum(1)
+
+
 def count_edges(molecules: Molecules, cutoff: float) -> Tensor:
-    """[B] int64: directed edges of each molecule within the cut-off (Å)."""
-    size = max(1, molecules.node_mask.shape[1])
-    chunk = max(1, _CHUNK_PAIRS // size**2)
-    counts = [
-        (pairwise_distances(molecules[start : start + chunk]) < cutoff).sum((1, 2))
-        for start in range(0, len(molecules), chunk)
-    ]
-    return torch.cat(counts) if counts else torch.zeros(0, dtype=torch.int64)
+    """[B] int64 on the CPU: directed edges of each molecule within the cut-off (Å)."""
+    counts = torch.zeros(len(molecules), dtype=torch.int64)
+    for index, bucket in size_buckets(molecules):
+        chunk = max(1, _CHUNK_PAIRS // max(1, bucket.node_mask.shape[1]) ** 2)
+        for start in range(0, len(bucket), chunk):
+            near = pairwise_distances(bucket[start : start + chunk]) < cutoff
+            counts[index[start : start + chunk]] = near.sum((1, 2)).cpu()
+    return counts
 
 
 def plan_batches(edges: Tensor, max_edges: int) -> list[Tensor]:

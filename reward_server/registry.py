@@ -1,12 +1,14 @@
-"""Force fields by name or path: shipped ones, GFN2-xTB, foundation models that mace-torch knows, any folder.
+"""Force fields by name or path: shipped ones, GFN2-xTB, foundation models that mace-torch knows, any folder,
+any ASE calculator.
 
-field = load_force_field("elign-mace-small")
-for entry in list_force_fields(): print(entry.name, entry.kind, entry.licence)
+    field = load_force_field("elign-mace-small")
+    other = load_force_field("ase:tblite.ase:TBLite", options={"method": "GFN2-xTB"})
+    for entry in list_force_fields(): print(entry.name, entry.kind, entry.licence)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,7 @@ from elign.common.devices import resolve_device
 from elign.common.errors import ForceFieldError
 from elign.common.scoring import ForceField
 from elign.common.user_folder import user_folder
+from elign.reward_server.ase_force_field import PREFIX, AseForceField, Option, check_name
 from elign.reward_server.checks import Checks
 from elign.reward_server.foundation import FOUNDATION_MODELS, load_foundation
 from elign.reward_server.mace_force_field import MaceForceField
@@ -32,7 +35,7 @@ class ForceFieldEntry:
     """One force field that can be loaded by name. path: None where there is nothing on disk yet."""
 
     name: str
-    kind: Literal["shipped", "user", "method", "foundation"]
+    kind: Literal["shipped", "user", "method", "calculator", "foundation"]
     licence: str
     description: str
     path: Path | None
@@ -59,7 +62,10 @@ def list_force_fields() -> list[ForceFieldEntry]:
         ForceFieldEntry(model.name, "foundation", model.licence, model.description, None)
         for model in FOUNDATION_MODELS.values()
     ]
-    return [*shipped, *own, method, *foundation]
+    calculator = ForceFieldEntry(
+        f"{PREFIX}MODULE:CLASS", "calculator", "its own", "any ASE calculator, with options", None
+    )
+    return [*shipped, *own, method, calculator, *foundation]
 
 
 def load_force_field(
@@ -69,11 +75,13 @@ def load_force_field(
     *,
     min_distance: float = Checks.min_distance,
     force_limit: float = Checks.force_limit,
+    options: Mapping[str, Option] | None = None,
     show_licence: Callable[[str], None] = print,
 ) -> ForceField:
     """A force field ready to evaluate.
 
-    name_or_path: a name of ``list_force_fields``, or a folder that ``elign force-fields train`` wrote.
+    name_or_path: a name of ``list_force_fields``, a folder that ``elign force-fields train`` wrote, or
+    ``ase:package.module:Class`` with ``options``, the calculator's keyword arguments (its device among them).
     device: "cpu", "cuda", "cuda:1", ... or "auto" (CUDA where there is one). min_distance (Å) and
     force_limit (eV/Å): beyond them a molecule is a named failure. show_licence: gets a foundation model's
     licence at its first use. Raises ForceFieldError for an unknown name and for what cannot be loaded,
@@ -81,6 +89,10 @@ def load_force_field(
     """
     checks = Checks(min_distance=min_distance, force_limit=force_limit)
     place = resolve_device(device)
+    if name_or_path.startswith(PREFIX):
+        return AseForceField(name_or_path, options or {}, checks)
+    if options:
+        raise ForceFieldError(f"force field {name_or_path!r} takes no options, only ase: calculators do")
     if name_or_path == Gfn2ForceField.name:
         return Gfn2ForceField(checks=checks)
     if name_or_path in FOUNDATION_MODELS:
@@ -92,7 +104,9 @@ def load_force_field(
 
 def check_force_field(name_or_path: str) -> None:
     """Raises ForceFieldError, listing the names, when no force field is called so; loads nothing."""
-    if name_or_path != Gfn2ForceField.name and name_or_path not in FOUNDATION_MODELS:
+    if name_or_path.startswith(PREFIX):
+        check_name(name_or_path)
+    elif name_or_path != Gfn2ForceField.name and name_or_path not in FOUNDATION_MODELS:
         _find_folder(name_or_path)
 
 
@@ -100,6 +114,13 @@ def _find_folder(name_or_path: str) -> Path:
     for folder in (_SHIPPED / name_or_path, _user_force_fields() / name_or_path, Path(name_or_path)):
         if (folder / DESCRIPTION_FILE).exists():
             return folder
+    if name_or_path.endswith(".model"):
+        raise ForceFieldError(
+            f"force field {name_or_path!r}: such a file is a pickle, which can run code, so Elign "
+            "does not open it. If you trust it, name mace's own calculator, "
+            f"ase:mace.calculators:MACECalculator, with the options model_paths={name_or_path}, "
+            "default_dtype=float32 and device=cpu or cuda"
+        )
     names = ", ".join(entry.name for entry in list_force_fields())
     raise ForceFieldError(
         f"no force field {name_or_path!r}: neither a folder with {DESCRIPTION_FILE} nor one of {names}"

@@ -1,90 +1,145 @@
-"""The reward server: a Ray actor that owns a force field and its device and answers all rollout actors.
+"""The reward server: one handle that answers all callers, in front of any number of replicas.
 
     server = start_reward_server(config.reward, dataset="qm9")
-    answer = await server.score.remote(query)
+    answer = await server.score.remote(query, caller="actor-3")
+    stop_reward_server(server)
 
-Queries that arrive together are evaluated together (``EvaluationQueue``), but for groups on a CPU: a group
-fills the CPU's best batch by itself, and alone its rewards do not depend on who else is asking, so that one
-seed gives one run. A query may be asked again at any time: it changes nothing here, so Ray may restart the
-actor and retry what was in flight.
+The actor behind the handle holds no force field: it takes queries in, keeps callers waiting fairly, gives the
+queries to replicas (``replica_actor``) and replaces those that die. It changes nothing elsewhere, so Ray may
+restart it and retry what was in flight; its replicas end with it.
+
+Plain actors and not Ray Serve: a call costs about the same either way (``tests/benchmarks/
+serving_overhead.py``), while turns between callers, answers counted once and asking elsewhere when a replica
+is killed are ours to keep here, and Serve needs a web stack that nothing else here uses.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import ray
-import torch
 from ray.exceptions import RayActorError
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from elign.common.config import RewardSettings
-from elign.common.devices import resolve_device
-from elign.common.errors import ElignError, ForceFieldError
+from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
-from elign.common.process_memory import keep_freed_memory
-from elign.common.process_usage import ProcessUsage, process_usage
-from elign.common.scoring import ForceField, ForceFieldResult, RewardAnswer, RewardQuery
-from elign.reward_server.evaluation_queue import EvaluationQueue, QueueStats, split_result
-from elign.reward_server.registry import load_force_field
-from elign.reward_server.rewards import compute_rewards
+from elign.common.process_usage import ProcessUsage
+from elign.common.scoring import ForceFieldResult, RewardAnswer, RewardQuery
+from elign.reward_server.dispatcher import Dispatcher, DispatchStats, ReplicaLost
+from elign.reward_server.evaluation_queue import QueueStats
+from elign.reward_server.repeats import Repeats, query_digest
+from elign.reward_server.replica_actor import ReplicaHandle, start_replica
 
-_WARM_UP_RUNS = 2  # TorchScript optimizes itself during the first two
+CALLS_AT_ONCE = 1_000
+"""Calls that the server holds at a time; further ones wait at their callers."""
+
+
+@dataclass(frozen=True)
+class ServerStats:
+    """dispatch: what the server did since it (re)started. replicas: what those that are up did, together.
+
+    joined: queries answered with what an equal one was answered. healthy: all replicas are up.
+    """
+
+    process_id: int
+    dispatch: DispatchStats
+    replicas: QueueStats
+    joined: int
+    healthy: bool
 
 
 class RewardServer:
-    """The actor's class; plain, so that it can also be used without Ray."""
+    """The actor's class."""
 
     def __init__(self, settings: RewardSettings, dataset: str) -> None:
         """dataset: "qm9" or "geom", whose bond tables decide on stability. See ``refusal``."""
-        self._settings = settings
-        self._dataset = dataset
-        self._threads = max(1, int(settings.num_cpus))
-        torch.set_num_threads(self._threads)
-        keep_freed_memory()
-        self._refusal: str | None = None
-        # Not raised: Ray buries what a constructor raises in pages of its own.
-        try:
-            self._groups_alone = resolve_device(settings.device).type == "cpu"
-            self._queue = EvaluationQueue(_load(settings), threads=self._threads)
-        except ElignError as error:
-            self._refusal = str(error)
+        self._number = settings.replicas
+        self._repeats: Repeats[RewardAnswer] = Repeats()
+        self._dispatcher = Dispatcher(lambda: start_replica(settings, dataset), replicas=settings.replicas)
+        self._calls = 0
 
     async def refusal(self) -> str | None:
-        """Why the force field cannot be loaded; None when it is loaded."""
-        return self._refusal
+        """Why the replicas cannot be started; None when all of them are up."""
+        try:
+            await self._dispatcher.ready()
+        except ForceFieldError as error:
+            return str(error)
+        return None
 
-    async def score(self, query: RewardQuery) -> RewardAnswer:
-        """The rewards of one group. Molecules that fail are masked in the answer."""
-        molecules = Molecules.cat([query.molecules, query.predicted])
-        result = await self._queue.evaluate(molecules, alone=self._groups_alone)
-        final, predicted = split_result(result, [query.molecules, query.predicted])
-        return compute_rewards(query, final, predicted, self._settings, self._dataset)
+    async def score(self, query: RewardQuery, caller: str = "") -> RewardAnswer:
+        """The rewards of one group. Molecules that fail are masked in the answer.
 
-    async def evaluate(self, molecules: Molecules) -> ForceFieldResult:
+        caller: who asks; callers are served in turns. Asked again, the answer is the same.
+        """
+        size = len(query.molecules) + len(query.predicted)
+        with self._counted():
+            return await self._repeats.answer(
+                query_digest(query), lambda: self._dispatcher.ask(("score", query), caller=caller, size=size)
+            )
+
+    async def evaluate(self, molecules: Molecules, caller: str = "") -> ForceFieldResult:
         """Energies and forces alone."""
-        return await self._queue.evaluate(molecules)
+        with self._counted():
+            result: ForceFieldResult = await self._dispatcher.ask(
+                ("evaluate", molecules), caller=caller, size=len(molecules)
+            )
+        return result
 
-    async def stats(self) -> QueueStats:
-        """Counts since this actor (re)started."""
-        return self._queue.stats()
+    async def stats(self) -> ServerStats:
+        """Counts and health; see ``ServerStats``."""
+        total, up = QueueStats(), 0
+        for replica in self._dispatcher.replicas():
+            assert isinstance(replica, ReplicaHandle)
+            try:
+                total, up = total + await replica.stats(), up + 1
+            except ReplicaLost:
+                continue  # counted as not up; whoever asks it next has it replaced
+        return ServerStats(
+            os.getpid(), self._dispatcher.stats(), total, self._repeats.joined, up == self._number
+        )
 
-    async def usage(self) -> ProcessUsage:
-        """What this process has used so far."""
-        return process_usage()
+    async def usages(self) -> list[ProcessUsage]:
+        """What each replica that is up has used so far."""
+        used = []
+        for replica in self._dispatcher.replicas():
+            assert isinstance(replica, ReplicaHandle)
+            try:
+                used.append(await replica.usage())
+            except ReplicaLost:
+                continue  # as above
+        return used
+
+    async def drain(self) -> None:
+        """Take no more queries; returns when all that were taken are answered."""
+        await self._dispatcher.drain()
+        while self._calls:
+            await asyncio.sleep(0.01)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
 
 
 def start_reward_server(settings: RewardSettings, dataset: str) -> Any:
-    """A handle to a running ``RewardServer``; returns when its force field is loaded.
+    """A handle to a running ``RewardServer``; returns when its force fields are loaded.
 
-    Raises ForceFieldError when it cannot be loaded.
+    Raises ForceFieldError when one cannot be loaded.
     """
     actor_class = ray.remote(RewardServer).options(
-        num_cpus=settings.num_cpus,
-        num_gpus=settings.num_gpus,
+        num_cpus=0,
         max_restarts=-1,
         max_task_retries=-1,
-        max_concurrency=256,
+        max_concurrency=CALLS_AT_ONCE,
         scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=None),
     )
     server = actor_class.remote(settings, dataset)
@@ -98,23 +153,7 @@ def start_reward_server(settings: RewardSettings, dataset: str) -> Any:
     return server
 
 
-def _load(settings: RewardSettings) -> ForceField:
-    force_field = load_force_field(
-        settings.force_field,
-        settings.device,
-        settings.dtype,
-        min_distance=settings.min_distance,
-        force_limit=settings.force_limit,
-    )
-    _warm_up(force_field)
-    return force_field
-
-
-def _warm_up(force_field: ForceField) -> None:
-    hydrogen = Molecules(
-        torch.tensor([[[0.0, 0.0, 0.0], [0.0, 0.0, 0.74]]]),
-        torch.ones(1, 2, dtype=torch.int64),
-        torch.ones(1, 2, dtype=torch.bool),
-    )
-    for _ in range(_WARM_UP_RUNS):
-        force_field.evaluate(hydrogen)
+def stop_reward_server(server: Any) -> None:
+    """End it and its replicas when everything it has taken is answered."""
+    ray.get(server.drain.remote())
+    ray.kill(server)

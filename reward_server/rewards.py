@@ -1,5 +1,8 @@
 """From a force field's answers to rewards: the force, energy and stability channels of DESIGN section 4.
 
+Gates and clips act on the force and energy channels, bonuses and penalties on the stability channel (see
+``penalties``), all before any normalization: forces and energies stay what the force field says.
+
 Pure functions on tensors. K samples, T' trained transitions; transition i goes from time t_i to t_{i+1},
 and T' - i transitions remain when it starts. Psi = -formation_energy per atom, of the predicted clean
 molecule at a state, or of the final molecule (Psi_0).
@@ -15,6 +18,7 @@ from elign.common.geometry import largest_piece
 from elign.common.molecules import Molecules
 from elign.common.scoring import ForceFieldResult, RewardAnswer, RewardQuery
 from elign.common.stability import is_stable, stable_atom_mask
+from elign.reward_server.penalties import penalties
 
 
 def compute_rewards(
@@ -23,18 +27,26 @@ def compute_rewards(
     predicted: ForceFieldResult,
     settings: RewardSettings,
     dataset: str,
+    known_smiles: frozenset[str] = frozenset(),
 ) -> RewardAnswer:
     """The rewards of one group; what could not be judged is masked, never given a number.
 
     final: answers for ``query.molecules`` [K]. predicted: for ``query.predicted`` [P*K], step-major.
-    dataset: whose bond tables decide on stability. Raises ValueError when the query does not hold the states
-    that the settings' energy mode needs.
+    dataset: whose bond tables decide on stability. known_smiles: molecules that are not novel. Raises
+    ValueError when the query does not hold the states that the settings' energy mode needs.
     """
     molecules = query.molecules
     rms_force = final.rms_force(molecules.node_mask)
     force, force_mask = force_reward(rms_force, settings)
     energy, energy_mask = _energy_channel(query, final, predicted, settings)
     stability, stability_mask = stability_reward(molecules, dataset)
+    penalty = penalties(molecules, settings, dataset, known_smiles)
+    stability = torch.where(stability_mask, stability - penalty, 0.0)
+    stable = is_stable(molecules, dataset)
+    if settings.force_only_stable:
+        force, force_mask = _gate(force, force_mask, stable)
+    if settings.energy_only_stable:
+        energy, energy_mask = _gate(energy, energy_mask, stable)
     return RewardAnswer(
         force=force,
         force_mask=force_mask,
@@ -44,7 +56,7 @@ def compute_rewards(
         stability_mask=stability_mask,
         rms_force=rms_force,
         formation_energy=final.formation_energy,
-        stable=is_stable(molecules, dataset),
+        stable=stable,
         failures=final.failures,
     )
 
@@ -96,6 +108,12 @@ def energy_returns(
     return difference[segment]
 
 
+def _gate(reward: Tensor, known: Tensor, passes: Tensor) -> tuple[Tensor, Tensor]:
+    """Reward and mask [..., K] with the samples that do not pass [K] masked, never given a number."""
+    known = known & passes
+    return torch.where(known, reward, 0.0), known
+
+
 def _energy_channel(
     query: RewardQuery, final: ForceFieldResult, predicted: ForceFieldResult, settings: RewardSettings
 ) -> tuple[Tensor, Tensor]:
@@ -103,9 +121,13 @@ def _energy_channel(
     if settings.energy_weight == 0:
         off = torch.zeros(num_transitions, num_samples)
         return off, off.bool()
-    potential = -predicted.formation_energy.view(len(query.potential_steps), num_samples)
-    returns = energy_returns(
-        potential, -final.formation_energy, query.potential_steps, num_transitions, settings
-    )
+    predicted_energy, final_energy = predicted.formation_energy, final.formation_energy
+    if settings.energy_clip is not None:
+        predicted_energy, final_energy = (
+            energy.clamp(-settings.energy_clip, settings.energy_clip)
+            for energy in (predicted_energy, final_energy)
+        )
+    potential = -predicted_energy.view(len(query.potential_steps), num_samples)
+    returns = energy_returns(potential, -final_energy, query.potential_steps, num_transitions, settings)
     known = torch.isfinite(returns)
     return torch.where(known, returns, 0.0).float(), known

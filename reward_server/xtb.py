@@ -24,12 +24,12 @@ from ase.units import Bohr, Hartree
 from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
-from elign.reward_server.checks import DEFAULT_CHECKS, Checks, assemble_result, check_forces, check_structures
+from elign.reward_server.checks import DEFAULT_CHECKS, Checks
+from elign.reward_server.one_by_one import SinglePoint, Structure, evaluate_one_by_one
 
 ELEMENTS = frozenset(range(1, 87))
 _CHUNK = 8  # molecules per message to a worker process
 
-SinglePoint = tuple[float, np.ndarray]
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
@@ -66,46 +66,22 @@ class Gfn2ForceField:
 
         Raises ForceFieldError when a worker process dies.
         """
-        failures = list(check_structures(molecules, self.elements, self.checks))
-        energy = torch.full((len(molecules),), torch.nan, dtype=torch.float64)
-        forces = torch.zeros_like(molecules.positions, device="cpu")
-        structures = list(molecules.arrays())
-        todo = [i for i, failure in enumerate(failures) if failure is None]
-        answers = self._answers([structures[i] for i in todo])
-        for done, (index, answer) in enumerate(zip(todo, answers, strict=True), start=1):
-            if isinstance(answer, Failure):
-                failures[index] = answer
-            else:
-                energy[index] = answer[0]
-                forces[index, molecules.node_mask[index].cpu()] = torch.from_numpy(answer[1]).to(forces)
-            if progress is not None:
-                progress(done, len(todo))
-        for index in check_forces(forces, energy, self.checks.force_limit).nonzero().flatten().tolist():
-            failures[index] = failures[index] or Failure.FORCE_LIMIT
-        return assemble_result(
-            molecules, energy, forces, self._reference_sums(structures, failures), failures
+        known = self._references
+        return evaluate_one_by_one(
+            molecules,
+            self.elements,
+            self.checks,
+            self._answers,
+            free_atom_energy if known is None else known.__getitem__,
+            progress,
         )
 
-    def _answers(
-        self, structures: Sequence[tuple[np.ndarray, np.ndarray]]
-    ) -> Iterator[SinglePoint | Failure]:
+    def _answers(self, structures: Sequence[Structure]) -> Iterator[SinglePoint | Failure]:
         if self.processes == 1:
             with _one_thread():
                 yield from map(_single_point_of, structures)
         else:
             yield from map_in_processes(_single_point_of, structures, self.processes)
-
-    def _reference_sums(
-        self, structures: Sequence[tuple[np.ndarray, np.ndarray]], failures: Sequence[Failure | None]
-    ) -> torch.Tensor:
-        known = self._references
-        energies = [
-            sum(free_atom_energy(int(z)) if known is None else known[int(z)] for z in numbers)
-            if failure is None
-            else np.nan
-            for (numbers, _), failure in zip(structures, failures, strict=True)
-        ]
-        return torch.tensor(energies, dtype=torch.float64)
 
 
 def single_point(atomic_numbers: np.ndarray, positions: np.ndarray) -> SinglePoint | Failure:
@@ -170,7 +146,7 @@ def map_in_processes(
             ) from error
 
 
-def _single_point_of(structure: tuple[np.ndarray, np.ndarray]) -> SinglePoint | Failure:
+def _single_point_of(structure: Structure) -> SinglePoint | Failure:
     return single_point(*structure)
 
 

@@ -26,7 +26,7 @@ class FakeRewardServer:
         """Wait so long before each answer; fail for that group."""
         self.delay_s, self.failing_group = delay_s, failing_group
 
-    def score(self, query: RewardQuery) -> RewardAnswer:
+    def score(self, query: RewardQuery, **_: str) -> RewardAnswer:
         time.sleep(self.delay_s)
         if query.group_id == self.failing_group:
             raise ValueError("no reward today")

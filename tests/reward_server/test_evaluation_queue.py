@@ -12,7 +12,7 @@ import torch
 from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
-from elign.reward_server.evaluation_queue import EvaluationQueue
+from elign.reward_server.evaluation_queue import EvaluationQueue, QueueStats
 
 
 class RecordingField:
@@ -41,21 +41,31 @@ class BrokenField(RecordingField):
 
 
 def carbons(count: int, size: int, x: float) -> Molecules:
-    return Molecules.from_lists([np.full(size, 6)] * count, [np.full((size, 3), x)] * count)
+    """Different molecules of the same energy: all at ``x``, each elsewhere in y."""
+    _serial.append(0)
+    places = [np.full((size, 3), x) for _ in range(count)]
+    for i, place in enumerate(places):
+        place[:, 1] = len(_serial) + i / count
+    return Molecules.from_lists([np.full(size, 6)] * count, places)
+
+
+_serial: list[int] = []
 
 
 def test_concurrent_queries_become_one_batch_and_answers_are_not_mixed_up() -> None:
     field = RecordingField()
 
+    queries = [carbons(i + 1, i + 2, float(i)) for i in range(5)]
+
     async def ask() -> list[ForceFieldResult]:
         queue = EvaluationQueue(field)
-        return await asyncio.gather(*(queue.evaluate(carbons(i + 1, i + 2, float(i))) for i in range(5)))
+        return await asyncio.gather(*(queue.evaluate(query) for query in queries))
 
     results = asyncio.run(ask())
     assert field.batches == [1 + 2 + 3 + 4 + 5]
     for i, result in enumerate(results):
         assert result.energy.tolist() == [float(i) * (i + 2)] * (i + 1)
-        assert torch.equal(result.forces, carbons(i + 1, i + 2, float(i)).positions)
+        assert torch.equal(result.forces, queries[i].positions)
         assert len(result.failures) == i + 1
 
 
@@ -76,7 +86,7 @@ def test_batches_keep_the_budget_but_a_large_query_stays_whole() -> None:
     field = RecordingField()
 
     async def ask() -> None:
-        queue = EvaluationQueue(field, max_molecules=10)
+        queue = EvaluationQueue(field, max_atoms=20)
         await asyncio.gather(*(queue.evaluate(carbons(n, 2, 1.0)) for n in (4, 5, 4, 30)))
 
     asyncio.run(ask())
@@ -93,6 +103,24 @@ def test_a_query_that_must_be_alone_shares_no_batch() -> None:
 
     asyncio.run(ask())
     assert field.batches == [4, 2, 2, 4]
+
+
+def test_equal_molecules_are_evaluated_once_whoever_asks() -> None:
+    field = RecordingField()
+    first, second = carbons(2, 3, 1.0), carbons(1, 3, 2.0)
+
+    async def ask() -> tuple[list[ForceFieldResult], QueueStats]:
+        queue = EvaluationQueue(field)
+        repeats = Molecules.cat([first, second, first])
+        results = await asyncio.gather(queue.evaluate(repeats), queue.evaluate(second))
+        return results, queue.stats()
+
+    results, stats = asyncio.run(ask())
+    assert field.batches == [3]
+    assert (stats.molecules, stats.evaluated) == (6, 3)
+    assert results[0].energy.tolist() == [3.0, 3.0, 6.0, 3.0, 3.0]
+    assert torch.equal(results[0].forces, Molecules.cat([first, second, first]).positions)
+    assert torch.equal(results[1].forces, second.positions)
 
 
 def test_an_error_of_the_whole_batch_reaches_every_caller_and_the_queue_lives_on() -> None:

@@ -181,7 +181,7 @@ def ray_session(config: TrainConfig) -> Iterator[None]:
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not os.environ.get("RAY_ADDRESS"):
         rollout, reward = config.rollout, config.reward
-        needed = math.ceil(rollout.actors * rollout.cpus_per_actor + reward.num_cpus)
+        needed = math.ceil(rollout.actors * rollout.cpus_per_actor + reward.replicas * reward.num_cpus)
         # Ray's CPUs are tickets, not cores: actors, server and learner take turns on a small machine
         options["num_cpus"] = max(needed, os.cpu_count() or 1)
         options["object_store_memory"] = OBJECT_STORE_BYTES

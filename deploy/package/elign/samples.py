@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -62,21 +63,28 @@ def sample_sizes(
     return sample_molecules(source.policy, sizes, num_steps=source.num_steps, seed=seed, progress=progress)
 
 
-def open_force_field(name: str, *, device: str = "auto") -> ForceField:
-    """A force field by name or path; a licence shown at first use goes to stderr."""
+def open_force_field(
+    name: str, *, device: str = "auto", double: bool = False, options: Mapping[str, Any] | None = None
+) -> ForceField:
+    """A force field by name or path; a licence shown at first use goes to stderr.
+
+    double: in float64. options: of an ``ase:`` calculator.
+    """
     # Imported here: sampling alone needs no force field, and its libraries load slowly.
     from elign.reward_server.registry import load_force_field
 
     chosen = str(resolve_device(device))
-    return load_force_field(name, device=chosen, show_licence=lambda text: print(text, file=sys.stderr))
+    return load_force_field(
+        name,
+        device=chosen,
+        dtype="float64" if double else "float32",
+        options=options,
+        show_licence=lambda text: print(text, file=sys.stderr),
+    )
 
 
 def force_field_columns(force_field: ForceField, molecules: Molecules) -> Columns:
-    """What a force field says of molecules, as columns of a file: eV, eV/atom, eV/Å, and why it failed."""
-    result = force_field.evaluate(molecules)
-    return {
-        "energy": result.energy.tolist(),
-        "formation_energy": result.formation_energy.tolist(),
-        "rms_force": result.rms_force(molecules.node_mask).tolist(),
-        "failure": [None if failure is None else str(failure) for failure in result.failures],
-    }
+    """What a force field says of molecules, as columns of a file; see ``score_columns``."""
+    from elign.reward_server.score_file import score_columns
+
+    return score_columns(molecules, force_field.evaluate(molecules))

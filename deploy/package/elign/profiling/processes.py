@@ -33,9 +33,10 @@ class Usages(NamedTuple):
 def process_profiles(
     config: TrainConfig, watched: Watched, times: IterationTimes, rollout: RolloutTimes
 ) -> tuple[ProcessProfile, ...]:
-    """Driver with learner, rollout actors, reward server."""
+    """Driver with learner, rollout actors, replicas of the reward server."""
     before, warm, after = watched.at_rest, watched.warm, watched.done
-    serving = (after.server_queue.seconds - warm.server_queue.seconds) / watched.iterations
+    replicas = list(map(Usages, before.replicas, warm.replicas, after.replicas))
+    serving = (after.served.seconds - warm.served.seconds) / watched.iterations / len(after.replicas)
     return (
         ProcessProfile(
             name="driver and learner",
@@ -56,7 +57,9 @@ def process_profiles(
             busy=serving / times.wall,
             waiting=None,
             predicted_bytes=None,
-            **_measured([Usages(before.server, warm.server, after.server)], watched.iterations),
+            **_measured(
+                list(map(Usages, before.replicas, warm.replicas, after.replicas)), watched.iterations
+            ),
         ),
     )
 

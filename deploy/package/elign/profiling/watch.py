@@ -77,7 +77,9 @@ def watch(
         seen.rows_by_size.append(parts.algorithm.rows_by_size)
     final = read_all(parts)
     if final.process_ids != at_rest.process_ids:
-        raise RolloutError("an actor or the reward server was restarted during the profile; run it again")
+        raise RolloutError(
+            "an actor or a replica of the reward server was restarted during the profile; run it again"
+        )
     return Watched(parts.algorithm.spec, seen, at_rest, warm, final)
 
 

@@ -1,0 +1,119 @@
+"""However molecules are packed, energies and forces are those of the same model's ASE calculator."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from elign.common.molecules import Molecules
+from elign.reward_server.checks import Checks
+from elign.reward_server.fused_convolution import fuse_convolutions
+from elign.reward_server.mace_force_field import MaceForceField
+from elign.reward_server.mace_model import MaceSpec, build_network, importing_mace, load_network, save_network
+from elign.reward_server.packing import pack
+from elign.reward_server.registry import load_force_field
+
+TOLERANCE = {torch.float32: (1e-5, 1e-4), torch.float64: (1e-9, 1e-9)}
+"""(eV, eV/Å)"""
+SIZES = (2, 3, 5, 9, 14, 22, 29)
+# mace adds the references up in the network's own precision, where a thousand eV has no such digits
+SPEC = MaceSpec(reference_energies=(0.0,) * 5, channels=8, radial_width=8)
+
+
+def clusters() -> Molecules:
+    """Trees of atoms, each 1.0 to 1.6 Å from its parent and more than 0.9 Å from all others; float64."""
+    rng = np.random.default_rng(0)
+    numbers, positions = [], []
+    for size in SIZES:
+        places = [np.zeros(3)]
+        while len(places) < size:
+            step = rng.standard_normal(3)
+            new = places[rng.integers(len(places))] + rng.uniform(1.0, 1.6) * step / np.linalg.norm(step)
+            if min(np.linalg.norm(new - place) for place in places) > 0.9:
+                places.append(new)
+        numbers.append(rng.choice([1, 6, 7, 8, 9], size))
+        positions.append(np.array(places))
+    made = Molecules.from_lists(numbers, positions)
+    return Molecules(made.positions.double(), made.atomic_numbers, made.node_mask)
+
+
+Reference = tuple[torch.dtype, MaceForceField, torch.Tensor, torch.Tensor]
+
+
+@pytest.fixture(scope="module", params=TOLERANCE, ids=str)
+def reference(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Reference:
+    """dtype, the force field, and energies and forces by mace's own calculator and convolution."""
+    with importing_mace():
+        from mace.calculators import MACECalculator
+
+    dtype: torch.dtype = request.param
+    folder = tmp_path_factory.mktemp("exact")
+    torch.manual_seed(0)
+    save_network(build_network(SPEC, torch.float64), SPEC, {}, folder)
+    name = str(dtype).removeprefix("torch.")
+    calculator = MACECalculator(models=[load_network(folder, dtype)[0]], device="cpu", default_dtype=name)
+    molecules = clusters()
+    energy = torch.zeros(len(molecules), dtype=torch.float64)
+    forces = torch.zeros_like(molecules.positions)
+    for i, (numbers, positions) in enumerate(molecules.arrays()):
+        atoms = Atoms(numbers, positions, calculator=calculator)
+        energy[i] = atoms.get_potential_energy()
+        forces[i, : len(numbers)] = torch.from_numpy(atoms.get_forces())
+    # not all of the clusters count as one molecule
+    checks = Checks(one_piece=False)
+    return dtype, MaceForceField.from_folder(folder, dtype=dtype, checks=checks), energy, forces
+
+
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    chosen=st.lists(st.integers(0, len(SIZES) - 1), min_size=1, max_size=12),
+    max_edges=st.sampled_from([1, 30, 200, 1_000, 100_000]),
+)
+def test_every_packing_gives_what_the_ase_calculator_gives(
+    reference: Reference, chosen: list[int], max_edges: int
+) -> None:
+    dtype, field, energy, forces = reference
+    field.max_edges = max_edges
+    result = field.evaluate(clusters()[chosen])
+    for_energy, for_force = TOLERANCE[dtype]
+    torch.testing.assert_close(result.energy, energy[chosen], rtol=0, atol=for_energy)
+    torch.testing.assert_close(result.forces.double(), forces[chosen], rtol=0, atol=for_force)
+
+
+def test_the_fused_convolution_is_used_and_equals_maces_own() -> None:
+    torch.manual_seed(0)
+    network = build_network(SPEC, torch.float64)
+    block = network.interactions[1]
+    packed = pack(clusters(), 5.0)
+    atoms, edges = len(packed.positions), packed.edge_index.shape[1]
+    nodes, harmonics = torch.randn(atoms, 8, dtype=torch.float64), torch.randn(edges, 9, dtype=torch.float64)
+    weights = torch.randn(edges, 24, dtype=torch.float64)
+    sender, receiver = packed.edge_index
+    messages = block.conv_tp(nodes[sender], harmonics, weights)
+    expected = torch.zeros(atoms, 72, dtype=torch.float64).index_add(0, receiver, messages)
+    assert fuse_convolutions(network) == 2
+    found = block.conv_tp(nodes, harmonics, weights, packed.edge_index)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+    assert fuse_convolutions(network) == 0  # once is enough
+
+
+def test_the_shipped_force_field_is_fused() -> None:
+    field = load_force_field("elign-mace-small", device="cpu")
+    assert isinstance(field, MaceForceField)
+    assert all(hasattr(layer, "conv_fusion") for layer in field.network.interactions)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # e3nn's, about TorchScript
+def test_a_network_that_cannot_be_fused_is_left_as_it_is() -> None:
+    with importing_mace():
+        from e3nn import o3
+
+    network = build_network(SPEC, torch.float32)
+    vectors = o3.FullTensorProduct("4x1o", "1x0e + 1x1o")
+    network.interactions[0].conv_tp = vectors
+    assert fuse_convolutions(network) == 1
+    assert network.interactions[0].conv_tp is vectors
