@@ -147,7 +147,9 @@ def test_a_killed_server_comes_back_answers_again_and_leaves_no_replica_behind(
     query = make_query(molecules, 0)
     before = ray.get(server.score.remote(query))
     (first,) = stats_of(server).dispatch.replicas
+    killed = stats_of(server).process_id
     ray.kill(server, no_restart=False)
+    wait_until(lambda: stats_of(server).process_id != killed)
     after = ray.get(server.score.remote(query))
     assert_same_answer(before, after)
     (second,) = stats_of(server).dispatch.replicas

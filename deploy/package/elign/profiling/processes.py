@@ -57,9 +57,7 @@ def process_profiles(
             busy=serving / times.wall,
             waiting=None,
             predicted_bytes=None,
-            **_measured(
-                list(map(Usages, before.replicas, warm.replicas, after.replicas)), watched.iterations
-            ),
+            **_measured(replicas, watched.iterations),
         ),
     )
 
