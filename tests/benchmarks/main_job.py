@@ -62,6 +62,13 @@ def markdown(comparison: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def element_mix(evaluation: dict[str, Any]) -> str:
+    """Per cent of the atoms."""
+    counts = evaluation["elements"]
+    total = sum(counts.values())
+    return ", ".join(f"{100 * count / total:.0f} % {symbol}" for symbol, count in counts.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--run-dir", type=Path, required=True)
@@ -82,7 +89,10 @@ def main() -> None:
     if training is not None:
         print(f"training {training / 60:.1f} min")
     print(f"evaluation of 2 x {given.number} molecules {evaluation / 60:.1f} min\n")
-    print(markdown(json.loads(result.read_text(encoding="utf-8"))))
+    comparison = json.loads(result.read_text(encoding="utf-8"))
+    print(markdown(comparison))
+    for side, when in (("baseline", "before"), ("trained", "after")):
+        print(f"\natoms {when}: {element_mix(comparison[side])}")
 
 
 if __name__ == "__main__":
