@@ -1,11 +1,15 @@
 """The policy that comes with Elign loads, is small, knows its data, and makes molecules worth the name."""
 
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from elign.common.checkpoint import SHIPPED, list_policies, load_policy
 from elign.common.chemistry import read_reference_smiles
+from elign.common.policy import project
 from elign.common.sampling import sample_molecules
 from elign.common.stability import stable_atoms
+from tests.common.egnn_reference import ReferencePolicy
 
 NAME = "elign-qm9-small"
 
@@ -23,6 +27,20 @@ def test_shipped_policy_samples_mostly_stable_atoms() -> None:
     molecules = sample_molecules(policy, sizes, num_steps=50, seed=0)
     assert torch.isfinite(molecules.positions).all()
     assert float(stable_atoms(molecules).sum()) / sum(sizes) > 0.75
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.lists(st.integers(2, 29), min_size=1, max_size=12), st.integers(1, 1000), st.integers(0, 99))
+def test_predicted_noise_equals_the_published_formulation(sizes: list[int], time: int, seed: int) -> None:
+    policy = load_policy(NAME)
+    reference = ReferencePolicy(policy.spec).eval()
+    reference.load_state_dict(policy.state_dict())
+    mask = torch.arange(29)[None] < torch.tensor(sizes)[:, None]
+    z = torch.randn(*mask.shape, policy.state_dim, generator=torch.Generator().manual_seed(seed))
+    z, t = project(z, mask), torch.full((len(sizes),), time)
+    with torch.no_grad():
+        mine, expected = policy.eps(z, t, mask), reference.eps(z, t, mask)
+    assert float((mine - expected).abs().max() / expected.abs().max()) < 1e-5
 
 
 def test_training_molecules_are_known_for_novelty() -> None:
