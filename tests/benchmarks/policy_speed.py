@@ -20,6 +20,7 @@ from statistics import median
 import numpy as np
 import torch
 from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from elign.common.batching import pair_budget, size_buckets
@@ -32,6 +33,8 @@ from elign.learner.transitions import ADVANTAGE, LOG_PROB_BEHAVIOUR, NODE_MASK, 
 from tests.common.egnn_reference import ReferencePolicy
 
 LARGEST = 29
+PRODUCTS = {"aten::addmm", "aten::addmm_", "aten::mm", "aten::bmm"}
+ACTIVATIONS = {"aten::silu", "aten::silu_", "aten::sigmoid", "aten::tanh"}
 MICRO_BATCH = 4
 SEED = 0
 Work = Callable[[], object]
@@ -96,14 +99,35 @@ def denoise(policy: DiffusionPolicy, z: Tensor, mask: Tensor) -> Tensor:
     return policy.transition(z, t, t - 20, mask).mu
 
 
+def batches(policy: DiffusionPolicy, sizes: list[int]) -> tuple[list[Tensor], list[tuple[Tensor, Tensor]]]:
+    """Indices and states of the batches that the sampler would make; sizes: descending."""
+    buckets = size_buckets(torch.tensor(sizes), pair_budget(torch.device("cpu"), policy.spec.hidden))
+    whole = states(policy, sizes, LARGEST)
+    return buckets, [
+        (whole[0][b][:, : sizes[int(b[0])]], whole[1][b][:, : sizes[int(b[0])]]) for b in buckets
+    ]
+
+
+def time_shares(policy: DiffusionPolicy, count: int) -> tuple[float, float]:
+    """Shares of a denoising step's time in matrix products and in activations; the rest adds and copies."""
+    _, parts = batches(policy, sorted(qm9_sizes(count), reverse=True))
+    for part in parts:
+        denoise(policy, *part)
+    with profile(activities=[ProfilerActivity.CPU]) as profiler:
+        for part in parts:
+            denoise(policy, *part)
+    spent = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
+    total = sum(spent.values())
+    return tuple(sum(spent.get(name, 0.0) for name in names) / total for names in (PRODUCTS, ACTIVATIONS))
+
+
 def denoising_step(
     policy: DiffusionPolicy, reference: ReferencePolicy, count: int, repeats: int
 ) -> tuple[float, float, float, float]:
     """(ms a molecule of the baseline, of Elign, ratio, Elign's share of the matrix-product ceiling)."""
     sizes = sorted(qm9_sizes(count), reverse=True)
     whole = states(policy, sizes, LARGEST)
-    buckets = size_buckets(torch.tensor(sizes), pair_budget(torch.device("cpu"), policy.spec.hidden))
-    parts = [tuple(a[bucket][:, : sizes[int(bucket[0])]] for a in whole) for bucket in buckets]
+    buckets, parts = batches(policy, sizes)
     expected = denoise(reference, *whole)
     for bucket, (z, mask) in zip(buckets, parts, strict=True):
         same(denoise(policy, z, mask), expected[bucket][:, : z.shape[1]])
@@ -254,6 +278,12 @@ def main() -> None:
         print(f"| update of a transition, {label} KL | {slow:.0f} | {fast:.1f} | {times:.1f} |")
     print(
         f"\n{padding():.1f} % of the pairs of atoms are padding in a batch of 256 molecules of QM9's sizes."
+    )
+    products, activations = time_shares(policy, given.molecules)
+    rest = 1 - products - activations
+    print(
+        f"Of its time, matrix products take {100 * products:.0f} %, activations {100 * activations:.0f} %, "
+        f"sums and copies {100 * rest:.0f} %."
     )
     print(f"A denoising step runs its matrix products at {100 * share:.0f} % of this core's best rate.")
 
