@@ -149,12 +149,19 @@ def test_used_run_directory_is_refused(tmp_path: Path) -> None:
         train(config(tmp_path), tmp_path / "run")
 
 
+def test_settings_that_leave_nothing_to_train_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"learner\.skip_last = 3 leaves nothing to train.*leave 3 steps"):
+        train(config(tmp_path, "learner.skip_last=3"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_shipped_policy_and_force_field_train_and_resume_exactly(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(elign.launch, "start_reward_server", start_reward_server)
     sizes = ("rollout.num_steps=12", "rollout.groups=3", "rollout.samples_per_group=4", "run.iterations=2")
-    settings = load_config("laptop", None, [*sizes, "run.checkpoint_every=1", "run.sample_every=1"])
+    shorter = (*sizes, "learner.skip_last=2", "run.checkpoint_every=1", "run.sample_every=1")
+    settings = load_config("laptop", None, shorter)
     train(settings, tmp_path / "straight")
     one_actor = settings.model_copy(update={"rollout": settings.rollout.model_copy(update={"actors": 1})})
     with pytest.raises(KeyboardInterrupt):

@@ -25,10 +25,10 @@ import ray
 from elign.actors.pool import RolloutPool
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
-from elign.common.errors import RolloutError
+from elign.common.errors import ConfigError, RolloutError
 from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
-from elign.common.sampling import sample_molecules
+from elign.common.sampling import branch_index, sample_molecules
 from elign.learner.fed_grpo import FedGrpo, FedGrpoConfig
 from elign.learner.report import write_report
 from elign.learner.run_directory import RunDirectory
@@ -56,7 +56,7 @@ def train(
     gets each iteration's figures. SIGINT and SIGTERM end the run at the last completed iteration, save it and
     raise KeyboardInterrupt; a second signal ends it at once, the last checkpoint intact. Raises ElignError.
     """
-    check_force_field(config.reward.force_field)
+    check_settings(config)
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)
@@ -66,6 +66,18 @@ def train(
     directory.write_state("finished", parts.algorithm.completed_iterations)
     write_report(directory.path)
     return directory.summary()
+
+
+def check_settings(config: TrainConfig) -> None:
+    """What can be told before anything is made: raises ConfigError or ForceFieldError."""
+    check_force_field(config.reward.force_field)
+    rollout, skipped = config.rollout, config.learner.skip_last
+    trained = rollout.num_steps - branch_index(rollout.num_steps, rollout.shared_prefix)
+    if skipped >= trained:
+        raise ConfigError(
+            f"learner.skip_last = {skipped} leaves nothing to train: rollout.num_steps = {rollout.num_steps} and "
+            f"rollout.shared_prefix = {rollout.shared_prefix:g} leave {trained} steps after the branch"
+        )
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from typing import Any
 import torch
 
 from elign.common.config import TrainConfig
-from elign.launch import assembled
+from elign.launch import assembled, check_settings
 from elign.learner.run_directory import RunDirectory
 from elign.profiling.breakdown import TrainingProfile, iteration_times, rollout_times
 from elign.profiling.processes import process_profiles
 from elign.profiling.rates import phase_rates
 from elign.profiling.watch import WARM_UP_ITERATIONS, Watched, watch
-from elign.reward_server.registry import check_force_field
 
 
 def profile_training(
@@ -33,7 +32,7 @@ def profile_training(
 
     on_iteration: gets (done, total). Raises ElignError, and KeyboardInterrupt after a signal.
     """
-    check_force_field(config.reward.force_field)
+    check_settings(config)
     with tempfile.TemporaryDirectory(prefix="elign-profile-") as folder:
         directory = RunDirectory(Path(folder) / "run", config, resume=False)
         try:
