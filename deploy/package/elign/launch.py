@@ -75,8 +75,8 @@ def check_settings(config: TrainConfig) -> None:
     trained = rollout.num_steps - branch_index(rollout.num_steps, rollout.shared_prefix)
     if skipped >= trained:
         raise ConfigError(
-            f"learner.skip_last = {skipped} leaves nothing to train: rollout.num_steps = {rollout.num_steps} and "
-            f"rollout.shared_prefix = {rollout.shared_prefix:g} leave {trained} steps after the branch"
+            f"learner.skip_last = {skipped} leaves nothing to train: rollout.num_steps = {rollout.num_steps} "
+            f"and rollout.shared_prefix = {rollout.shared_prefix:g} leave {trained} steps after the branch"
         )
 
 
