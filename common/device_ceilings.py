@@ -11,11 +11,12 @@ slows down.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+
+from elign.common.threads import one_thread
 
 SQUARE = {"cpu": 1536, "cuda": 8192}
 """Edge of the large square product, by kind of device: large enough for the device's best rate."""
@@ -43,7 +44,7 @@ class DeviceCeilings:
 def measure_ceilings(device: torch.device, *, rows: int, hidden: int) -> DeviceCeilings:
     """Takes about a second. rows: pairs of atoms in a typical batch; hidden: width of the network."""
     square = SQUARE[device.type]
-    with _one_thread():
+    with one_thread():
         return DeviceCeilings(
             device=torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
             threads=1,
@@ -85,13 +86,3 @@ def _timed(work: Callable[[], object], device: torch.device, repeats: int) -> fl
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return max(clock() - started, 1e-9)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -13,7 +13,6 @@ import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeVar
 
@@ -24,6 +23,7 @@ from ase.units import Bohr, Hartree
 from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
+from elign.common.threads import one_thread
 from elign.reward_server.checks import DEFAULT_CHECKS, Checks
 from elign.reward_server.one_by_one import SinglePoint, Structure, evaluate_one_by_one
 
@@ -78,7 +78,7 @@ class Gfn2ForceField:
 
     def _answers(self, structures: Sequence[Structure]) -> Iterator[SinglePoint | Failure]:
         if self.processes == 1:
-            with _one_thread():
+            with one_thread():  # tblite shares torch's OpenMP; a molecule is too small to be shared out
                 yield from map(_single_point_of, structures)
         else:
             yield from map_in_processes(_single_point_of, structures, self.processes)
@@ -148,14 +148,3 @@ def map_in_processes(
 
 def _single_point_of(structure: Structure) -> SinglePoint | Failure:
     return single_point(*structure)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """tblite shares torch's OpenMP run time; a molecule is too small to be shared out among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -17,7 +17,6 @@ from collections.abc import Callable
 from functools import partial
 from statistics import median
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
@@ -30,6 +29,7 @@ from elign.common.process_memory import keep_freed_memory
 from elign.learner.loss import fed_grpo_loss
 from elign.learner.row_scoring import score_rows, split_rows
 from elign.learner.transitions import ADVANTAGE, LOG_PROB_BEHAVIOUR, NODE_MASK, STEP, WEIGHT, Z_S, Z_T, S, T
+from elign.samples import draw_sizes
 from tests.common.egnn_reference import ReferencePolicy
 
 LARGEST = 29
@@ -41,11 +41,8 @@ Work = Callable[[], object]
 
 
 def qm9_sizes(count: int) -> list[int]:
-    """Numbers of atoms drawn as in QM9 (the shipped policy's size histogram)."""
-    histogram = load_policy("elign-qm9-small").spec.size_histogram
-    weights = np.array(list(histogram.values()), dtype=float)
-    drawn = np.random.default_rng(SEED).choice(list(histogram), size=count, p=weights / weights.sum())
-    return [int(n) for n in drawn]
+    """Numbers of atoms drawn as in QM9."""
+    return draw_sizes(load_policy("elign-qm9-small"), count, SEED)
 
 
 def seconds(work: Work) -> float:
