@@ -139,6 +139,9 @@ class RunSettings(Settings):
     sample_every: int = Field(10, ge=1, description="Iterations between Parquet files of sampled molecules")
     checkpoint_every: int = Field(10, ge=1)
     keep_last: int = Field(2, ge=1, description="Checkpoints kept besides the best")
+    watch: int = Field(
+        8, ge=0, description="Molecules an iteration that GFN2-xTB judges too, to see a reward that is gamed"
+    )
     best_window: int = Field(10, ge=1, description="Iterations averaged when choosing the best checkpoint")
 
 

@@ -32,12 +32,14 @@ class NetworkShape:
     hidden: int
     num_layers: int
     attention: bool
+    num_radial: int
 
     @classmethod
     def of(cls, spec: PolicySpec) -> NetworkShape:
         """The shape of the network that this specification builds."""
         types = len(get_dataset(spec.dataset).atomic_numbers) + int(spec.includes_charges)
-        return cls(types + 1 + len(spec.conditioning), spec.hidden, spec.num_layers, spec.attention)
+        features = types + 1 + len(spec.conditioning)
+        return cls(features, spec.hidden, spec.num_layers, spec.attention, spec.num_radial)
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,10 @@ def product(rows: int, inner: int, columns: int, *, batch: int = 1) -> Cost:
 def evaluation_cost(shape: NetworkShape, *, num_molecules: int, num_atoms: int) -> Cost:
     """One forward evaluation of a batch of equally large molecules."""
     nodes, pairs, hidden = num_molecules * num_atoms, num_molecules * num_atoms**2, shape.hidden
-    # target and source of h, the distances, the second map
+    # target and source of h, the distances, their radial features, the second map
     pair_network = product(nodes, hidden, hidden) * 2 + product(pairs, 2, hidden)
+    if shape.num_radial:
+        pair_network += product(pairs, shape.num_radial, hidden)
     pair_network += product(pairs, hidden, hidden)
     block = pair_network * 2
     block += product(1, num_atoms, hidden, batch=nodes)  # the weighted sum over neighbours
@@ -108,8 +112,8 @@ def update_cost(
 def num_parameters(shape: NetworkShape) -> int:
     """Trained numbers of the network."""
     hidden, features = shape.hidden, shape.features
-    # target with bias, source, second with bias; distances
-    pair_network = 3 * hidden**2 + 2 * hidden + 2 * hidden
+    # target with bias, source, second with bias; distances and their radial features
+    pair_network = 3 * hidden**2 + 2 * hidden + (2 + shape.num_radial) * hidden
     block = 2 * pair_network + (3 * hidden**2 + 2 * hidden) + hidden
     block += hidden + 1 if shape.attention else 0
     return shape.num_layers * block + 2 * hidden * features + hidden + features

@@ -38,6 +38,9 @@ class PolicySpec(Settings):
         15.0, description="Bound of a layer's coordinate moves by tanh; None: no bound"
     )
     norm_constant: float = 1.0
+    num_radial: int = Field(
+        0, ge=0, description="Radial features of a pair beside its squared distances; 0: published EDM"
+    )
     normalization_factor: float = Field(1.0, gt=0)
     num_timesteps: int = Field(1000, ge=1)
     noise_power: float = Field(2.0, gt=0)
@@ -98,6 +101,7 @@ class DiffusionPolicy(nn.Module):
             attention=spec.attention,
             coords_range=spec.coords_range,
             norm_constant=spec.norm_constant,
+            num_radial=spec.num_radial,
             normalization_factor=spec.normalization_factor,
         )
 

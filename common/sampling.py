@@ -63,10 +63,14 @@ def sample_molecules(
     *,
     num_steps: int,
     seed: int,
+    predict_at: int = 0,
     context: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
     """Molecules of the given sizes, in that order; ``progress(done, total)`` counts finished molecules.
+
+    predict_at: denoising ends at the first time of the grid that is not above it, and the clean molecules
+    predicted from there are returned: what a shaped reward is asked about. 0: the finished molecules.
 
     Each molecule's random numbers come from (seed, its index), so what else is sampled changes it by rounding
     at most. context: [B, C] for conditional policies. On a CPU, batches run side by side, one a thread.
@@ -74,6 +78,7 @@ def sample_molecules(
     device = next(policy.parameters()).device
     sizes = torch.tensor(list(num_atoms), dtype=torch.long)
     grid = time_grid(num_steps, policy.num_timesteps)
+    grid = grid[: 1 + next(i for i, time in enumerate(grid) if time <= predict_at)]
     stop = threading.Event()
 
     def sample(chosen: Tensor) -> Molecules:
@@ -116,7 +121,7 @@ def _sample_batch(
         if stop.is_set():
             break
         z, _ = _step(policy, z, t, s, mask, next(noise), context)
-    return _decode_last(policy, z, mask, context).to("cpu")
+    return _decode_clean(policy, z, grid[-1], mask, context).to("cpu")
 
 
 @torch.no_grad()
@@ -163,7 +168,7 @@ def sample_group(
         log_prob=torch.stack(log_probs).cpu(),
         potential_steps=wanted,
         predicted=Molecules.cat(predicted).to("cpu"),
-        molecules=_decode_last(policy, states[-1], mask, context).to("cpu"),
+        molecules=_decode_clean(policy, states[-1], 0, mask, context).to("cpu"),
     )
 
 
@@ -176,10 +181,12 @@ def _step(
     return (step.mu + step.sigma[:, None, None] * project(noise, mask)).to(z.dtype), step
 
 
-def _decode_last(policy: DiffusionPolicy, z0: Tensor, mask: Tensor, context: Tensor | None) -> Molecules:
-    """Mean of p(x, h | z_0): positions predicted once more from z_0, types of the same prediction."""
-    zero = torch.zeros(len(z0), dtype=torch.long, device=z0.device)
-    return policy.decode(policy.predict_clean(z0, zero, mask, context), mask)
+def _decode_clean(
+    policy: DiffusionPolicy, z: Tensor, time: int, mask: Tensor, context: Tensor | None
+) -> Molecules:
+    """The clean molecules predicted from z at ``time``; at 0 the mean of p(x, h | z_0)."""
+    times = torch.full((len(z),), time, dtype=torch.long, device=z.device)
+    return policy.decode(policy.predict_clean(z, times, mask, context), mask)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -28,8 +28,9 @@ from elign.common.policy import DiffusionPolicy, PolicySpec, project
 from elign.common.sampling import sample_molecules
 from elign.common.stability import stable_atoms
 from elign.common.storage import write_atomic, write_text
-from elign.common.training_state import load_training, read_moments, save_training, write_moments
+from elign.common.training_state import load_training, save_training
 from elign.common.yaml_files import to_yaml
+from elign.learner.pretrain_optimizer import PretrainOptimizer
 from elign.learner.score_matching import (
     epoch_batches,
     noise_loss,
@@ -44,13 +45,15 @@ class PretrainSettings(Settings):
     """What ``elign pretrain`` may be told with --set; the defaults are those of ``elign-qm9-small``."""
 
     dataset: str = Field("qm9", description="Element layout: qm9 or geom")
-    hidden: int = Field(64, ge=1)
+    hidden: int = Field(64, ge=4)
     num_layers: int = Field(5, ge=1)
     coords_range: float = Field(3.0, gt=0, description="Bound of one layer's coordinate moves")
     normalization_factor: float = Field(4.0, gt=0, description="Divides sums over neighbours")
+    num_radial: int = Field(16, ge=0, description="Radial features of a pair; 0: published EDM")
     num_steps: int = Field(11_000, ge=1, description="Optimizer steps")
     batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(2e-3, gt=0)
+    learning_rate: float = Field(4e-3, gt=0, description="Of Muon, for the hidden matrices")
+    adam_learning_rate: float = Field(2e-3, gt=0, description="Of AdamW, for all else; same schedule")
     final_learning_rate: float = Field(1e-5, gt=0)
     warmup_steps: int = Field(500, ge=0)
     grad_clip: float = Field(1.0, gt=0)
@@ -117,6 +120,7 @@ class PretrainRun:
             num_layers=settings.num_layers,
             coords_range=settings.coords_range,
             normalization_factor=settings.normalization_factor,
+            num_radial=settings.num_radial,
             includes_charges=get_dataset(settings.dataset).includes_charges,
             size_histogram=dict(zip(sizes.tolist(), counts.tolist(), strict=True)),
         )
@@ -125,9 +129,7 @@ class PretrainRun:
             self.policy = DiffusionPolicy(spec).to(settings.device)
         self.average = DiffusionPolicy(spec).to(settings.device).requires_grad_(False)
         self.average.load_state_dict(self.policy.state_dict())
-        self.optimizer = torch.optim.AdamW(
-            self.policy.parameters(), lr=settings.learning_rate, betas=(0.9, 0.99), weight_decay=1e-6
-        )
+        self.optimizer = PretrainOptimizer(self.policy)
         self.step, self.best, self.log = 0, math.inf, list[dict[str, Any]]()
         self.batches: list[Tensor] = []
         self.recent: list[float] = []
@@ -160,14 +162,11 @@ class PretrainRun:
         rotations = random_rotations(len(batch), generator)
         batch = Molecules(batch.positions @ rotations, batch.atomic_numbers, batch.node_mask)
         t = stratified_times(len(batch), self.policy.num_timesteps, generator)
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
         with self._autocast():
             loss = self._loss(self.policy, batch, t, generator).mean()
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(self.policy.parameters(), self.settings.grad_clip)
-        self.optimizer.step()
+        rate = self._learning_rate()
+        adam_rate = rate * self.settings.adam_learning_rate / self.settings.learning_rate
+        self.optimizer.step(loss, muon_rate=rate, adam_rate=adam_rate, grad_clip=self.settings.grad_clip)
         # A young average forgets faster, so that it does not drag the random start along.
         decay = min(self.settings.ema_decay, (1 + self.step) / (10 + self.step))
         for mean, new in zip(self.average.parameters(), self.policy.parameters(), strict=True):
@@ -255,7 +254,7 @@ class PretrainRun:
         parts = {
             "policy": self.policy.state_dict(),
             "average": self.average.state_dict(),
-            "moments": read_moments(self.optimizer, self.policy),
+            "moments": self.optimizer.read(),
         }
         counters = {
             "step": self.step,
@@ -277,7 +276,7 @@ class PretrainRun:
             )
         self.policy.load_state_dict(parts["policy"])
         self.average.load_state_dict(parts["average"])
-        write_moments(self.optimizer, self.policy, parts["moments"])
+        self.optimizer.write(parts["moments"])
         self.step, self.best, self.log = counters["step"], counters["best"], counters["log"]
         self.recent, self.seconds = counters["recent"], counters["seconds"]
 

@@ -18,6 +18,7 @@ import yaml
 
 from elign.common.errors import DataError
 from elign.common.storage import write_atomic
+from elign.learner.gaming_watch import ALARM_PREFIX
 from elign.learner.line_chart import draw_chart
 from elign.learner.report_charts import Section, ends, sections
 from elign.learner.report_molecules import molecules_section, read_sampled
@@ -47,6 +48,7 @@ def write_report(run_dir: Path | str) -> Path:
     state, config = _read_json(run_dir / "run.json"), _read_yaml(run_dir / "config.yaml")
     parts = [
         _header(run_dir, state, len(iterations)),
+        _alarms(columns),
         _tiles(columns),
         *(_section(section, iterations, columns) for section in sections(columns)[:1]),
         _molecules(run_dir),
@@ -103,6 +105,18 @@ def _tiles(columns: Mapping[str, np.ndarray]) -> str:
             f'<div class="from">at first {_value(first, unit)}</div></div>'
         )
     return f'<div class="tiles">{"".join(tiles)}</div>' if tiles else ""
+
+
+def _alarms(columns: Mapping[str, np.ndarray]) -> str:
+    """What the watch on gaming warned of, and whether it still does."""
+    lines = []
+    for name, values in columns.items():
+        raised = np.flatnonzero(values == 1)
+        if name.startswith(ALARM_PREFIX) and len(raised):
+            now = "still raised" if values[-1] == 1 else "not any more"
+            title = name.removeprefix(ALARM_PREFIX).replace("_", " ")
+            lines.append(f"<li><b>{escape(title)}</b>: first at iteration {raised[0] + 1}, {now}</li>")
+    return f'<section class="alarms"><h2>Warnings</h2><ul>{"".join(lines)}</ul></section>' if lines else ""
 
 
 def _section(section: Section, iterations: np.ndarray, columns: Mapping[str, np.ndarray]) -> str:

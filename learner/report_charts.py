@@ -55,6 +55,25 @@ SECTIONS = (
         ),
     ),
     Section(
+        "Is the reward being gamed?",
+        "The same molecules by the force field and by GFN2-xTB, which gives no reward; and what drifts.",
+        (
+            Chart(
+                "RMS force of some molecules",
+                {"force field": "watch_field_rms_force", "GFN2-xTB": "watch_judge_rms_force"},
+                "eV/Å",
+                "A growing gap means that the policy learns the force field's mistakes.",
+            ),
+            Chart("In one piece", {"molecules": "one_piece"}, "%", "Fragments feel no forces."),
+            Chart(
+                "Elements",
+                {symbol: f"share_{symbol}" for symbol in ("H", "C", "N", "O", "F")},
+                "%",
+                "Part of all atoms.",
+            ),
+        ),
+    ),
+    Section(
         "Rewards",
         "Before normalization within groups; higher is better.",
         (

@@ -9,15 +9,19 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
+from ase.data import chemical_symbols
 from torch import Tensor
 
-from elign.common.chemistry import canonical_smiles, first_occurrences
+from elign.common.chemistry import canonical_smiles, element_counts, first_occurrences
 from elign.common.config import RewardSettings
+from elign.common.datasets import get_dataset
+from elign.common.geometry import num_pieces
 from elign.common.molecules import Molecules
 from elign.common.rollout import ScoredTrajectory
 from elign.common.scoring import Failure, RewardAnswer
 from elign.common.stability import stable_atoms
 from elign.learner.advantages import Advantages
+from elign.learner.gaming_watch import SHARE_PREFIX
 
 OBJECTIVE = "objective"
 
@@ -67,6 +71,7 @@ def _reward_metrics(rewards: Sequence[RewardAnswer], settings: RewardSettings) -
 
 def _quality_metrics(molecules: Molecules, dataset: str) -> dict[str, float]:
     stable, sizes = stable_atoms(molecules, dataset), molecules.num_atoms
+    counts = element_counts(molecules)
     smiles = canonical_smiles(molecules, dataset)
     num_valid = sum(name is not None for name in smiles)
     return {
@@ -74,6 +79,11 @@ def _quality_metrics(molecules: Molecules, dataset: str) -> dict[str, float]:
         "molecule_stability": _mean((stable == sizes).double()),
         "validity": num_valid / len(molecules),
         "uniqueness": int(first_occurrences(smiles).sum()) / num_valid if num_valid else float("nan"),
+        "one_piece": _mean((num_pieces(molecules) == 1).double()),
+        **{
+            f"{SHARE_PREFIX}{chemical_symbols[z]}": counts.get(z, 0) / float(sizes.sum())
+            for z in get_dataset(dataset).atomic_numbers
+        },
     }
 
 

@@ -12,6 +12,7 @@ from elign.common.errors import DataError
 from elign.common.molecules import Molecules
 from elign.reward_server.labels import Label
 from elign.reward_server.packing import count_edges
+from elign.reward_server.structures import EQUILIBRIUM_KINDS
 
 _SLACK = 1e-6  # keeps the fit of reference energies solvable when an element always comes in one proportion
 
@@ -76,7 +77,7 @@ def fit_reference_energies(data: LabelledMolecules, elements: Sequence[int]) -> 
     composition, so that a policy gains nothing by exchanging elements. Raises DataError for an element that
     never occurs.
     """
-    relaxed = torch.tensor([kind == "equilibrium" for kind in data.kinds])
+    relaxed = torch.tensor([kind in EQUILIBRIUM_KINDS for kind in data.kinds])
     numbers = data.molecules.atomic_numbers[relaxed]
     composition = torch.stack([(numbers == z).sum(1) for z in elements], dim=1).double()
     missing = [z for z, count in zip(elements, composition.sum(0).tolist(), strict=True) if count == 0]

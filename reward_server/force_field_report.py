@@ -6,6 +6,7 @@ that is where good samples end up.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from elign.reward_server.checks import Checks
 from elign.reward_server.force_field_data import LabelledMolecules
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.mace_model import MaceSpec
-from elign.reward_server.structures import KINDS
+from elign.reward_server.structures import CALM_KINDS, KINDS
 
 FORCE_BINS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Edges in eV/Å of the label's RMS force."""
@@ -43,15 +44,23 @@ def held_out_errors(
     judged &= held_out.largest_force() <= max_force
     rms = held_out.rms_force()
     by_kind, by_force = {}, {}
-    for kind in KINDS:
-        of_kind = torch.tensor([k == kind for k in held_out.kinds])
-        if of_kind.any():
-            row = _errors(held_out, result.energy, result.forces, of_kind & judged)
-            by_kind[kind] = row | {"left_out": int((of_kind & ~judged).sum())}
+    for name, kinds in _rows(held_out.kinds).items():
+        of_kind = torch.tensor([kind in kinds for kind in held_out.kinds])
+        row = _errors(held_out, result.energy, result.forces, of_kind & judged)
+        by_kind[name] = row | {"left_out": int((of_kind & ~judged).sum())}
     for low, high in pairwise(FORCE_BINS):
         chosen = judged & (rms >= low) & (rms < high)
         by_force[f"{low:g}-{high:g}"] = _errors(held_out, result.energy, result.forces, chosen)
     return {"by_kind": by_kind, "by_rms_force": by_force}
+
+
+def _rows(kinds: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The rows of the table by kind, and which kinds each is made of."""
+    found = set(kinds)
+    made = [kind for kind in KINDS if kind in found]
+    sampled = sorted(found - set(KINDS))
+    pooled = {"data and relaxed": CALM_KINDS} if found & set(CALM_KINDS) else {}
+    return pooled | {kind: (kind,) for kind in (*made, *sampled)}
 
 
 def _errors(data: LabelledMolecules, energy: Tensor, forces: Tensor, chosen: Tensor) -> dict[str, Any]:
@@ -139,9 +148,9 @@ as well as on relaxed molecules.
 
 - Labels: GFN2-xTB by tblite (energies and forces of neutral molecules in their lowest spin).
 - Structures: {training} for training, {held_out} held out (what was made from one molecule is on one side):
-  near equilibrium (as in the data set, slightly displaced, relaxed by GFN2-xTB), displaced by 0.02 to 0.4 Å,
-  broken (elements, hydrogens, bonds), and, where the table has rows for them, samples of a diffusion policy
-  as they are (policy) and displaced or on their way to the nearest minimum (near_policy).
+  near equilibrium (data: as in the data set; relaxed by GFN2-xTB; near: 0.01 to 0.05 Å from either),
+  displaced by 0.02 to 0.4 Å, broken (elements, hydrogens, bonds), and, under the names given with
+  `--samples`, what policies made: as it was, and displaced or on its way to the nearest minimum (near ...).
 - Command: `{command}`{origin}
 - Seed {seed}; {minutes} minutes of training by the clock, on one thread of a 2-core x86-64 CPU.
 

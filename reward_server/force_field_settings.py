@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from elign.common.config import Settings
-from elign.reward_server.structures import Kind
+from elign.reward_server.structures import Family
 
 
 class ForceFieldTrainingSettings(Settings):
@@ -20,8 +20,8 @@ class ForceFieldTrainingSettings(Settings):
     held_out_every: int = Field(
         default=20, ge=2, description="Every so-many-th source molecule is only tested on"
     )
-    policy_repeats: int = Field(
-        default=3, ge=1, description="How often an epoch shows what a policy made; the rest it shows once"
+    sample_repeats: int = Field(
+        default=1, ge=1, description="How often an epoch shows what a policy made; the rest it shows once"
     )
     processes: int = Field(default=1, ge=1, description="Processes that compute GFN2-xTB labels")
 
@@ -53,6 +53,6 @@ class ForceFieldTrainingSettings(Settings):
     )
 
     @property
-    def counts(self) -> dict[Kind, int]:
-        """How many structures are made of each kind."""
+    def counts(self) -> dict[Family, int]:
+        """How many structures are made of each family."""
         return {"equilibrium": self.equilibrium, "displaced": self.displaced, "broken": self.broken}

@@ -9,7 +9,7 @@ run stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,10 +27,11 @@ from elign.reward_server.force_field_data import (
 )
 from elign.reward_server.force_field_report import held_out_errors, write_card
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
+from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.labels import label_structures
 from elign.reward_server.mace_model import MaceSpec, build_network, graph_input, load_network, save_network
 from elign.reward_server.packing import pack
-from elign.reward_server.structures import make_structures, policy_structures
+from elign.reward_server.structures import KINDS, make_structures, sample_structures
 from elign.reward_server.training_state import TrainingState
 
 ELEMENTS = (1, 6, 7, 8, 9)
@@ -40,7 +41,7 @@ Progress = Callable[[int, int, str], None]
 def train_force_field(
     settings: ForceFieldTrainingSettings,
     molecules: Molecules,
-    policy_samples: Molecules | None,
+    samples: Mapping[str, Molecules],
     out: Path,
     *,
     command: str,
@@ -49,16 +50,16 @@ def train_force_field(
 ) -> dict[str, Any]:
     """Make a force field and write it into the folder ``out``; returns its metadata with the held-out errors.
 
-    molecules: clean ones, near equilibrium, of H C N O F. policy_samples: what a policy made, judged as
+    molecules: clean ones, near equilibrium, of H C N O F. samples: by name, what policies made, judged as
     they are. command: recorded in the card. progress(done, total, text). Labels are cached in
     ``out/labels``, the state of training in ``out/training``: the same call goes on from there. Raises
     DataError for unusable data.
     """
-    data = _labelled(settings, molecules, policy_samples, out / "labels", progress)
+    data = _labelled(settings, molecules, samples, out / "labels", progress)
     training, held_out = split_by_source(data, settings.held_out_every)
     network, spec, origin = start_network(settings, training)
     num_training = len(training)
-    training = repeat_policy(training, settings.policy_repeats)
+    training = repeat_samples(training, settings.sample_repeats)
     state = fit(settings, spec, network, training, out / "training", device=device, progress=progress)
     metadata = {
         "command": command,
@@ -87,9 +88,9 @@ def start_network(
     return build_network(spec, torch.float32), spec, None
 
 
-def repeat_policy(training: LabelledMolecules, repeats: int) -> LabelledMolecules:
+def repeat_samples(training: LabelledMolecules, repeats: int) -> LabelledMolecules:
     """The data with all that a policy made in it ``repeats`` times, the rest once."""
-    of_policy = torch.tensor([kind in ("policy", "near_policy") for kind in training.kinds])
+    of_policy = torch.tensor([kind not in KINDS for kind in training.kinds])
     counts = torch.where(of_policy, repeats, 1)
     return training.select(torch.arange(len(training)).repeat_interleave(counts))
 
@@ -123,6 +124,8 @@ def fit(
     progress: Progress | None = None,
 ) -> TrainingState:
     """Train ``network``, from ``checkpoint`` on if that exists; returns the last state."""
+    if torch.device(device).type == "cpu":
+        fuse_convolutions(network)
     state = TrainingState(network.to(device), settings)
     if checkpoint.exists():
         state.load(checkpoint)
@@ -185,15 +188,18 @@ def _batch_index(
 def _labelled(
     settings: ForceFieldTrainingSettings,
     molecules: Molecules,
-    policy_samples: Molecules | None,
+    samples: Mapping[str, Molecules],
     folder: Path,
     progress: Progress | None,
 ) -> LabelledMolecules:
     clean = [(numbers, positions.astype(np.float64)) for numbers, positions in molecules.arrays()]
     groups = [make_structures(clean, settings.counts, np.random.default_rng(settings.seed))]
-    if policy_samples is not None:
-        samples = [(numbers, positions.astype(np.float64)) for numbers, positions in policy_samples.arrays()]
-        groups.append(policy_structures(samples, len(clean), np.random.default_rng((settings.seed, 1))))
+    first = len(clean)
+    for number, (name, made) in enumerate(samples.items(), start=1):
+        arrays = [(numbers, positions.astype(np.float64)) for numbers, positions in made.arrays()]
+        rng = np.random.default_rng((settings.seed, number))
+        groups.append(sample_structures(name, arrays, first, rng))
+        first += len(arrays)
     labels = []
     for structures in groups:
         labels += label_structures(

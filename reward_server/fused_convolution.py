@@ -60,7 +60,7 @@ class FusedConvolution(nn.Module):
 def fuse_convolutions(network: nn.Module) -> int:
     """Replace the convolutions that can be, of a MACE on the CPU; returns how many were.
 
-    The network is for use only from then on: what is saved of it lacks what was replaced.
+    What such a network saves lacks the constants of what was replaced.
     """
     fused = 0
     for layer in cast(nn.ModuleList, network.interactions):

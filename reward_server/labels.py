@@ -20,7 +20,7 @@ from elign.common.errors import DataError
 from elign.common.scoring import Failure
 from elign.common.storage import write_atomic
 from elign.reward_server.one_by_one import SinglePoint
-from elign.reward_server.structures import Kind, Structure
+from elign.reward_server.structures import Structure
 from elign.reward_server.xtb import Calculation, map_in_processes
 
 PART_SIZE = 500
@@ -41,7 +41,7 @@ _SCHEMA = pa.schema(
 class Label:
     """A labelled structure: positions [n, 3] Å, energy eV, forces [n, 3] eV/Å."""
 
-    kind: Kind
+    kind: str
     source: int
     atomic_numbers: np.ndarray
     positions: np.ndarray
@@ -76,19 +76,19 @@ def label_structure(structure: Structure) -> list[Label]:
     """One label; three where the structure is to be relaxed; none where GFN2-xTB does not converge."""
     calculation = Calculation(structure.atomic_numbers, structure.positions)
     if not structure.relax:
-        answers = [(structure.positions, calculation(structure.positions))]
+        answers = [(structure.kind, structure.positions, calculation(structure.positions))]
     else:
         answers = _relaxed(calculation, structure)
     return [
-        Label(structure.kind, structure.source, structure.atomic_numbers, x, answer[0], answer[1])
-        for x, answer in answers
+        Label(kind, structure.source, structure.atomic_numbers, x, answer[0], answer[1])
+        for kind, x, answer in answers
         if not isinstance(answer, Failure)
     ]
 
 
 def _relaxed(
     calculation: Calculation, structure: Structure
-) -> list[tuple[np.ndarray, SinglePoint | Failure]]:
+) -> list[tuple[str, np.ndarray, SinglePoint | Failure]]:
     """A structure halfway to the minimum, the minimum, and one a few hundredths of an Å beside it."""
     rng = np.random.default_rng(structure.seed)
     shape = structure.positions.shape
@@ -109,7 +109,9 @@ def _relaxed(
         options={"maxiter": _MAX_RELAX_STEPS, "gtol": 1e-3, "ftol": 0.0},
     )
     beside = path[-1] + rng.uniform(0.005, 0.04) * rng.standard_normal(shape)
-    return [(x, calculation(x)) for x in (path[min(len(path) // 3, 4)], path[-1], beside)]
+    off_minimum = "near" if structure.kind == "relaxed" else structure.kind
+    found = ((off_minimum, path[min(len(path) // 3, 4)]), (structure.kind, path[-1]), (off_minimum, beside))
+    return [(kind, x, calculation(x)) for kind, x in found]
 
 
 def _label_part(part: Sequence[Structure], processes: int) -> list[list[Label]]:

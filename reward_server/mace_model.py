@@ -113,10 +113,12 @@ def graph_input(packed: PackedBatch, network: nn.Module) -> dict[str, Tensor]:
 
 
 def save_network(network: nn.Module, spec: MaceSpec, metadata: dict[str, Any], folder: Path) -> None:
-    """Write ``model.safetensors`` and ``force_field.json`` into a folder, each atomically."""
-    weights = {
-        name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()
-    }
+    """Write ``model.safetensors`` and ``force_field.json`` into a folder, each atomically.
+
+    The constants of convolutions that were replaced by fused ones are taken from a fresh network.
+    """
+    tensors = build_network(spec, torch.float32).state_dict() | network.state_dict()
+    weights = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     write_atomic(folder / WEIGHTS_FILE, lambda temporary: save_file(weights, temporary))
     description = ForceFieldDescription(spec=spec, metadata=metadata)
     write_json(folder / DESCRIPTION_FILE, description.model_dump(mode="json"))

@@ -7,19 +7,28 @@ Everything here is plain arrays and an explicit random generator; the labels com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-Kind = Literal["equilibrium", "displaced", "broken", "policy", "near_policy"]
-KINDS: tuple[Kind, ...] = ("equilibrium", "displaced", "broken", "policy", "near_policy")
+Family = Literal["equilibrium", "displaced", "broken"]
+"""What is made from clean molecules; each family has one or more kinds."""
 
 _DISPLACEMENTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4)  # Å, standard deviation of each coordinate
+
+EQUILIBRIUM_KINDS = ("data", "relaxed", "near")
+"""As in the data set; at the minimum of GFN2-xTB; a few hundredths of an Å from either."""
+
+CALM_KINDS = ("data", "relaxed")
+
+KINDS = (*EQUILIBRIUM_KINDS, *(f"displaced {sigma:g}" for sigma in _DISPLACEMENTS), "broken")
+"""What is made from clean molecules, finely; samples have the name they were given and ``near NAME``."""
+
 _BROKEN_NOISE = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
 _HEAVY = np.array([6, 7, 8, 9])
-_RELAXED_POLICY_SHARE = 0.6
+_RELAXED_SHARE = 0.3
 _BOND = 1.8  # Å: pairs closer than this count as bonded when one bond is stretched or squeezed
 
 
@@ -27,12 +36,12 @@ _BOND = 1.8  # Å: pairs closer than this count as bonded when one bond is stret
 class Structure:
     """One structure to be labelled.
 
-    source: which molecule it was made from (structures of one source never straddle training and held-out
-    data). relax: label instead three structures on and around the minimum that GFN2-xTB finds from here.
-    seed: of the random numbers that relaxing needs.
+    kind: what it is; errors are reported by kind. source: which molecule it was made from (structures of one
+    source never straddle training and held-out data). relax: label instead three structures on and around the
+    minimum that GFN2-xTB finds from here. seed: of the random numbers that relaxing needs.
     """
 
-    kind: Kind
+    kind: str
     source: int
     atomic_numbers: np.ndarray
     positions: np.ndarray
@@ -44,37 +53,38 @@ Molecule = tuple[np.ndarray, np.ndarray]
 
 
 def make_structures(
-    molecules: Sequence[Molecule], counts: dict[Kind, int], rng: np.random.Generator
+    molecules: Sequence[Molecule], counts: Mapping[Family, int], rng: np.random.Generator
 ) -> list[Structure]:
-    """As many structures of each kind as ``counts`` says, from molecules drawn at random.
+    """As many structures of each family as ``counts`` says, from molecules drawn at random.
 
     molecules: (atomic numbers [n], positions [n, 3] in Å), near equilibrium. The order of kinds is mixed.
     """
     structures = [
-        _MAKERS[kind](int(source), *molecules[int(source)], rng)
-        for kind, count in counts.items()
+        _MAKERS[family](int(source), *molecules[int(source)], rng)
+        for family, count in counts.items()
         for source in rng.integers(len(molecules), size=count)
     ]
     return [structures[i] for i in rng.permutation(len(structures))]
 
 
-def policy_structures(
-    samples: Sequence[Molecule], first_source: int, rng: np.random.Generator
+def sample_structures(
+    name: str, samples: Sequence[Molecule], first_source: int, rng: np.random.Generator
 ) -> list[Structure]:
-    """A policy's samples as they are, and each once more, displaced or on its way to a minimum.
+    """Samples as they are, and each once more, displaced or on its way to a minimum: kinds NAME, near NAME.
 
     Their chemistry is unlike the data set's, and a policy that improves moves from such a sample towards the
     minimum nearby. samples: (atomic numbers [n], positions [n, 3] in Å), numbered from ``first_source`` on.
     """
     structures = []
     for source, (numbers, positions) in enumerate(samples, start=first_source):
-        structures.append(Structure("policy", source, numbers, positions))
-        if rng.random() < _RELAXED_POLICY_SHARE:
+        structures.append(Structure(name, source, numbers, positions))
+        near = f"near {name}"
+        if rng.random() < _RELAXED_SHARE:
             seed = int(rng.integers(2**31))
-            structures.append(Structure("near_policy", source, numbers, positions, relax=True, seed=seed))
+            structures.append(Structure(near, source, numbers, positions, relax=True, seed=seed))
         else:
             noise = rng.uniform(0.02, 0.15)
-            structures.append(Structure("near_policy", source, numbers, _noisy(positions, noise, rng)))
+            structures.append(Structure(near, source, numbers, _noisy(positions, noise, rng)))
     return structures
 
 
@@ -84,16 +94,17 @@ def _equilibrium(
     """As they are, slightly displaced, or to be relaxed (three labels each): 2 : 2 : 1."""
     choice = rng.integers(5)
     if choice == 0:
-        return Structure("equilibrium", source, numbers, positions, relax=True, seed=int(rng.integers(2**31)))
+        return Structure("relaxed", source, numbers, positions, relax=True, seed=int(rng.integers(2**31)))
     if choice <= 2:
-        return Structure("equilibrium", source, numbers, positions)
-    return Structure("equilibrium", source, numbers, _noisy(positions, rng.uniform(0.01, 0.05), rng))
+        return Structure("data", source, numbers, positions)
+    return Structure("near", source, numbers, _noisy(positions, rng.uniform(0.01, 0.05), rng))
 
 
 def _displaced(
     source: int, numbers: np.ndarray, positions: np.ndarray, rng: np.random.Generator
 ) -> Structure:
-    return Structure("displaced", source, numbers, _noisy(positions, rng.choice(_DISPLACEMENTS), rng))
+    sigma = rng.choice(_DISPLACEMENTS)
+    return Structure(f"displaced {sigma:g}", source, numbers, _noisy(positions, sigma, rng))
 
 
 def _broken(source: int, numbers: np.ndarray, positions: np.ndarray, rng: np.random.Generator) -> Structure:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from elign.common.egnn import EGNN, EquivariantBlock, PairNetwork
+from elign.common.egnn import EGNN, EquivariantBlock, PairNetwork, radial_features
 from elign.common.policy import DiffusionPolicy
 
 
@@ -53,7 +53,7 @@ def _block(
 ) -> tuple[Tensor, Tensor]:
     difference = x[rows] - x[columns]
     distance = difference.square().sum(1, keepdim=True)
-    edges = torch.cat([distance, d0], dim=1)
+    edges = torch.cat([distance, d0, radial_features(distance.squeeze(1), block.num_radial)], dim=1)
     message = _pairs(block.message, h, edges, rows, columns)
     if block.attention is not None:
         message = message * torch.sigmoid(block.attention(message))
@@ -67,6 +67,7 @@ def _block(
 
 
 def _pairs(pairs: PairNetwork, h: Tensor, edges: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    weight = torch.cat([pairs.target.weight, pairs.source.weight, pairs.distance.weight], dim=1)
+    maps = [pairs.target, pairs.source, pairs.distance, *([pairs.radial] if pairs.radial else [])]
+    weight = torch.cat([each.weight for each in maps], dim=1)
     first = F.linear(torch.cat([h[rows], h[columns], edges], dim=1), weight, pairs.target.bias)
     return F.silu(pairs.second(F.silu(first)))

@@ -14,7 +14,7 @@ from elign.common.policy import DiffusionPolicy, PolicySpec
 from elign.common.rollout import RolloutPlan
 from elign.common.sampling import sample_group
 
-SHAPE = NetworkShape(features=7, hidden=64, num_layers=5, attention=True)
+SHAPE = NetworkShape(features=7, hidden=64, num_layers=5, attention=True, num_radial=0)
 
 
 def test_a_trajectory_has_the_bytes_of_the_formula() -> None:

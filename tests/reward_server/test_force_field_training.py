@@ -19,13 +19,19 @@ from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
 from elign.reward_server.force_field_training import (
     fit,
     learning_rate,
-    repeat_policy,
+    repeat_samples,
     train_force_field,
 )
 from elign.reward_server.labels import Label, label_structure, label_structures
 from elign.reward_server.mace_model import MaceSpec, build_network, load_network
 from elign.reward_server.registry import load_force_field
-from elign.reward_server.structures import Structure, make_structures, policy_structures
+from elign.reward_server.structures import (
+    EQUILIBRIUM_KINDS,
+    KINDS,
+    Structure,
+    make_structures,
+    sample_structures,
+)
 
 COUNTS = {"equilibrium": 12, "displaced": 6, "broken": 6}
 METHANE = (
@@ -70,7 +76,9 @@ def clean_molecules() -> Molecules:
 
 def test_structures_are_the_same_for_one_seed_and_of_every_kind() -> None:
     first, second = (make_structures(CLEAN, COUNTS, np.random.default_rng(3)) for _ in range(2))
-    assert {kind: sum(s.kind == kind for s in first) for kind in COUNTS} == COUNTS
+    calm, displaced = EQUILIBRIUM_KINDS, [kind for kind in KINDS if kind.startswith("displaced")]
+    of = {"equilibrium": calm, "displaced": displaced, "broken": ["broken"]}
+    assert {family: sum(s.kind in kinds for s in first) for family, kinds in of.items()} == COUNTS
     assert any(s.relax for s in first)
     for a, b in zip(first, second, strict=True):
         assert np.array_equal(a.positions, b.positions)
@@ -85,28 +93,28 @@ def test_broken_structures_keep_numbers_and_positions_in_step() -> None:
 
 
 def test_policy_samples_are_labelled_as_they_are_and_near_by() -> None:
-    structures = policy_structures(CLEAN, 100, np.random.default_rng(0))
+    structures = sample_structures("policy", CLEAN, 100, np.random.default_rng(0))
     own = [s for s in structures if s.kind == "policy"]
     assert [s.source for s in own] == [100, 101, 102, 103]
     for structure, (numbers, positions) in zip(own, CLEAN, strict=True):
         assert np.array_equal(structure.atomic_numbers, numbers)
         assert np.array_equal(structure.positions, positions)
-    near = [s for s in structures if s.kind == "near_policy"]
+    near = [s for s in structures if s.kind == "near policy"]
     assert [s.source for s in near] == [100, 101, 102, 103]
     assert all(s.relax or not np.array_equal(s.positions, CLEAN[s.source - 100][1]) for s in near)
 
 
 def test_an_epoch_repeats_what_a_policy_made() -> None:
-    kinds = ("equilibrium", "policy", "near_policy", "broken")
+    kinds = ("data", "policy", "near policy", "broken")
     labels = [replace(label_of(source=i, energy=0.0), kind=kind) for i, kind in enumerate(kinds)]
-    repeated = repeat_policy(from_labels(labels), 3)
+    repeated = repeat_samples(from_labels(labels), 3)
     assert repeated.source.tolist() == [0, 1, 1, 1, 2, 2, 2, 3]
 
 
 def test_relaxing_gives_a_minimum_and_two_structures_near_it() -> None:
     start = METHANE[1] + 0.05 * np.random.default_rng(0).standard_normal((5, 3))
-    found = label_structure(Structure("equilibrium", 0, METHANE[0], start, relax=True))
-    assert len(found) == 3
+    found = label_structure(Structure("relaxed", 0, METHANE[0], start, relax=True))
+    assert [label.kind for label in found] == ["near", "relaxed", "near"]
     assert np.abs(found[1].forces).max() < 0.02
     assert found[1].energy < found[0].energy
     assert found[1].energy < found[2].energy
@@ -147,7 +155,7 @@ def test_reference_energies_recover_an_additive_energy() -> None:
     for i in range(40):
         numbers = rng.choice(list(per_element), size=8)
         energy = sum(per_element[int(z)] for z in numbers)
-        labels.append(Label("equilibrium", i, numbers, rng.standard_normal((8, 3)), energy, np.zeros((8, 3))))
+        labels.append(Label("data", i, numbers, rng.standard_normal((8, 3)), energy, np.zeros((8, 3))))
     fitted = fit_reference_energies(from_labels(labels), (1, 6, 7, 8, 9))
     assert fitted == pytest.approx(tuple(per_element.values()), abs=1e-3)
 
@@ -189,15 +197,15 @@ def test_a_whole_run_writes_a_field_that_loads_with_its_card(tmp_path: Path) -> 
     samples = Molecules.from_lists([METHANE[0]] * 4, [METHANE[1] * scale for scale in (0.9, 1.0, 1.1, 1.2)])
     out = tmp_path / "field"
     metadata = train_force_field(
-        TINY, clean_molecules(), samples, out, command="elign force-fields train ..."
+        TINY, clean_molecules(), {"policy": samples}, out, command="elign force-fields train ..."
     )
-    assert set(metadata["held_out"]["by_kind"]) >= {"equilibrium", "policy"}
+    assert set(metadata["held_out"]["by_kind"]) >= {"data", "data and relaxed", "policy"}
     assert json.loads((out / "force_field.json").read_text())["metadata"] == metadata
     assert "elign force-fields train ..." in (out / "README.md").read_text()
     result = load_force_field(str(out)).evaluate(clean_molecules())
     assert result.failures == (None,) * 4
     further = TINY.model_copy(update={"initial": str(out), "epochs": 1})
-    second = train_force_field(further, clean_molecules(), None, tmp_path / "second", command="again")
+    second = train_force_field(further, clean_molecules(), {}, tmp_path / "second", command="again")
     assert second["started_from"] == metadata
     assert (
         load_network(tmp_path / "second", torch.float32)[1].spec == load_network(out, torch.float32)[1].spec
@@ -219,4 +227,4 @@ def fresh() -> torch.nn.Module:
 def label_of(source: int, energy: float) -> Label:
     rng = np.random.default_rng(source)
     positions = METHANE[1] + 0.05 * rng.standard_normal((5, 3))
-    return Label("equilibrium", source, METHANE[0], positions, energy, rng.standard_normal((5, 3)))
+    return Label("data", source, METHANE[0], positions, energy, rng.standard_normal((5, 3)))

@@ -26,6 +26,7 @@ from elign.learner.evaluation_table import (
     evaluation_json,
     evaluation_table,
 )
+from elign.learner.gaming_watch import comparison_alarms
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.xtb import Gfn2ForceField
 from elign.samples import PolicySource, draw_sizes, open_force_field, sample_sizes
@@ -101,6 +102,15 @@ def load_reference(name_or_path: str, dataset: str) -> frozenset[str]:
 def evaluation_as_json(result: Evaluation | Comparison) -> dict[str, Any]:
     """The layout that ``learner.evaluation_table`` documents."""
     return comparison_json(result) if isinstance(result, Comparison) else evaluation_json(result)
+
+
+def gaming_alarms(result: Evaluation | Comparison, force_field: str) -> dict[str, str]:
+    """Warnings by name of a policy that games ``force_field``; none where there is no baseline to tell by."""
+    if not isinstance(result, Comparison) or force_field == Gfn2ForceField.name:
+        return {}
+    names = [name for name in result.trained.verdicts if name != Gfn2ForceField.name]
+    found = comparison_alarms(result, field=names[0], judge=Gfn2ForceField.name)
+    return {str(alarm): text for alarm, text in found.items()}
 
 
 def print_evaluation(result: Evaluation | Comparison, title: str) -> None:

@@ -12,6 +12,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,11 +31,13 @@ from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.sampling import branch_index, sample_molecules
 from elign.learner.fed_grpo import FedGrpo, FedGrpoConfig
+from elign.learner.gaming_watch import ALARM_PREFIX, alarm_figures, run_alarms, watch_figures
 from elign.learner.report import write_report
 from elign.learner.run_directory import RunDirectory
 from elign.learner.run_metrics import Row
 from elign.reward_server.registry import check_force_field
 from elign.reward_server.reward_actor import start_reward_server
+from elign.reward_server.xtb import Gfn2ForceField
 from elign.samples import draw_sizes
 
 OBJECT_STORE_BYTES = 300_000_000
@@ -130,20 +133,21 @@ def _run(
         algorithm.import_state(
             directory.checkpoint.learner, completed_iterations=directory.completed_iterations
         )
-    settings = directory.config.run
+    settings, judge = directory.config.run, Gfn2ForceField()
     try:
         while algorithm.completed_iterations < settings.iterations:
             if stop.requested:
                 raise KeyboardInterrupt
             algorithm.train()
-            directory.log(algorithm.iteration_metrics, algorithm.scored)
+            row = _watched(algorithm, directory, judge)
+            directory.log(row, algorithm.scored)
             done = algorithm.completed_iterations
             if directory.is_best():
                 directory.save_best(algorithm.spec, algorithm.export_state())
             if done % settings.checkpoint_every == 0 or done == settings.iterations:
                 directory.save(algorithm.spec, algorithm.export_state())
             if on_iteration is not None:
-                on_iteration(algorithm.iteration_metrics)
+                on_iteration(row)
     except (KeyboardInterrupt, RolloutError) as error:
         # a second signal may have hit the middle of an update: then only the last checkpoint is sound
         if not stop.forced:
@@ -153,6 +157,21 @@ def _run(
         raise
     finally:
         directory.metrics.close()
+
+
+def _watched(algorithm: FedGrpo, directory: RunDirectory, judge: Gfn2ForceField) -> Row:
+    """The iteration's figures with those of the watch on gaming; a new alarm is also said aloud."""
+    row, run = dict(algorithm.iteration_metrics), directory.config.run
+    if run.watch == 0:
+        return row
+    seed = (run.seed, int(row["iteration"]))
+    row |= watch_figures(algorithm.scored, judge.evaluate, number=run.watch, seed=seed)
+    found = run_alarms([*directory.metrics.rows, row])
+    before = directory.metrics.rows[-1] if directory.metrics.rows else {}
+    for alarm, text in found.items():
+        if not before.get(f"{ALARM_PREFIX}{alarm}"):
+            print(f"warning: {alarm} at iteration {row['iteration']:.0f}: {text}", file=sys.stderr)
+    return row | alarm_figures(found)
 
 
 class StopRequest:

@@ -57,10 +57,13 @@ def sample_sizes(
     sizes: Sequence[int],
     *,
     seed: int,
+    predict_at: int = 0,
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
-    """One molecule of each size, in that order."""
-    return sample_molecules(source.policy, sizes, num_steps=source.num_steps, seed=seed, progress=progress)
+    """One molecule of each size, in that order; predict_at: see ``sample_molecules``."""
+    return sample_molecules(
+        source.policy, sizes, num_steps=source.num_steps, seed=seed, predict_at=predict_at, progress=progress
+    )
 
 
 def open_force_field(

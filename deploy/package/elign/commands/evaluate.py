@@ -36,6 +36,9 @@ def evaluate(
 ) -> None:
     """Sample and judge molecules: stability, validity, uniqueness, energy, forces, with 95 % intervals.
 
+    With --baseline also warns by name where the policy may have learned its force field's mistakes: a gap
+    between force field and GFN2-xTB, drifting elements, fragments, repeated molecules.
+
     \b
     Examples:
       elign evaluate --policy runs/first --baseline elign-qm9-small -n 256 --json result.json
@@ -44,7 +47,7 @@ def evaluate(
     """
     from elign.common.progress import show_progress
     from elign.common.storage import write_json
-    from elign.evaluation import evaluate_policies, evaluation_as_json, print_evaluation
+    from elign.evaluation import evaluate_policies, evaluation_as_json, gaming_alarms, print_evaluation
     from elign.samples import open_policy
 
     trained = open_policy(policy, device=device, num_steps=steps)
@@ -61,6 +64,9 @@ def evaluate(
         show_progress=show_progress,
     )
     print_evaluation(result, f"{policy}, {trained.num_steps} steps, seed {seed}")
+    alarms = gaming_alarms(result, force_field)
+    for alarm, text in alarms.items():
+        print(f"warning: {alarm}: {text}")
     if json_file is not None:
         settings = {"policy": policy, "compared_with": baseline, "seed": seed, "steps": trained.num_steps}
-        write_json(json_file, settings | evaluation_as_json(result))
+        write_json(json_file, settings | evaluation_as_json(result) | {"alarms": alarms})

@@ -56,9 +56,12 @@ def train(
     out: Annotated[
         str, typer.Option(help="Name to call it by from now on, or a folder to write (with a /).")
     ],
-    policy_samples: Annotated[
-        Path | None,
-        typer.Option(help="File of molecules that a policy made (elign sample); labelled as they are."),
+    samples: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FILE, may be repeated: molecules that a policy made (elign sample), labelled as they "
+            "are and near by; the report has rows for each name."
+        ),
     ] = None,
     overrides: Overrides = None,
     device: Device = "auto",
@@ -74,7 +77,7 @@ def train(
     Examples:
       elign force-fields train --data qm9 --out my-field
       elign sample --policy elign-qm9-small -n 2000 --out made.parquet
-      elign force-fields train --data qm9 --policy-samples made.parquet --set processes=8 --out my-field
+      elign force-fields train --data qm9 --samples policy=made.parquet --set processes=8 --out my-field
       elign train --preset laptop --set reward.force_field=my-field --run-dir runs/mine
     """
     from elign.common.config_load import load_settings
@@ -88,13 +91,24 @@ def train(
 
     settings = load_settings(ForceFieldTrainingSettings, {}, None, overrides or [])
     chosen = resolve_device(device)
-    samples = None if policy_samples is None else read_molecules(policy_samples)
+    made = {name: read_molecules(path) for name, path in _named_files(samples or []).items()}
     with show_progress("loading data") as progress:
         molecules = load_dataset(data, progress).molecules
     folder = Path(out) if "/" in out else user_folder() / "force_fields" / out
     command = shlex.join(["elign", *sys.argv[1:]])
     with resumable(command), show_progress("training") as progress:
         metadata = train_force_field(
-            settings, molecules, samples, folder, command=command, device=chosen, progress=progress
+            settings, molecules, made, folder, command=command, device=chosen, progress=progress
         )
     print(json.dumps({"path": str(folder), **metadata}, indent=2))
+
+
+def _named_files(given: list[str]) -> dict[str, Path]:
+    """NAME=FILE arguments, taken apart; typer.BadParameter names a wrong one."""
+    found: dict[str, Path] = {}
+    for entry in given:
+        name, equals, path = entry.partition("=")
+        if not (name and equals and path) or name in found:
+            raise typer.BadParameter(f"--samples {entry}: give NAME=FILE, each name once")
+        found[name] = Path(path)
+    return found

@@ -34,6 +34,14 @@ def sample(
         int | None,
         typer.Option(min=2, help="Atoms of every molecule; by default drawn as in the training data."),
     ] = None,
+    predict_at: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Stop at this time (of 1000, which is noise) and write the clean molecules predicted from "
+            "there: what training asks a force field about.",
+        ),
+    ] = 0,
     force_field: Annotated[
         str, typer.Option(help="Also write energy and RMS force by this force field; none: do not.")
     ] = "none",
@@ -57,7 +65,7 @@ def sample(
     judge = None if force_field == "none" else open_force_field(force_field, device=device)
     sizes = draw_sizes(source.policy, number, seed) if num_atoms is None else [num_atoms] * number
     with show_progress("sampling") as progress:
-        molecules = sample_sizes(source, sizes, seed=seed, progress=progress)
+        molecules = sample_sizes(source, sizes, seed=seed, predict_at=predict_at, progress=progress)
     columns = force_field_columns(judge, molecules) if judge else None
     try:
         write_molecules(out, molecules, columns)
