@@ -26,7 +26,7 @@ SPECS = [
     PolicySpec(hidden=64, num_layers=2),
     PolicySpec(hidden=96, num_layers=3, attention=False),
     PolicySpec(dataset="geom", includes_charges=False, hidden=128, num_layers=1),
-    PolicySpec(hidden=64, num_layers=2, num_radial=4),
+    PolicySpec(hidden=96, num_layers=4, num_radial=4),
 ]
 
 
