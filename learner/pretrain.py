@@ -161,9 +161,9 @@ class PretrainRun:
         generator = step_generator(self.settings.seed, self.step)
         rotations = random_rotations(len(batch), generator)
         batch = Molecules(batch.positions @ rotations, batch.atomic_numbers, batch.node_mask)
-        t = stratified_times(len(batch), self.policy.num_timesteps, generator)
+        t = self._times(len(batch), generator)
         with self._autocast():
-            loss = self._loss(self.policy, batch, t, generator).mean()
+            loss = (self._weights(t) * self._loss(self.policy, batch, t, generator)).mean()
         rate = self._learning_rate()
         adam_rate = rate * self.settings.adam_learning_rate / self.settings.learning_rate
         self.optimizer.step(loss, muon_rate=rate, adam_rate=adam_rate, grad_clip=self.settings.grad_clip)
@@ -172,6 +172,14 @@ class PretrainRun:
         for mean, new in zip(self.average.parameters(), self.policy.parameters(), strict=True):
             mean.lerp_(new.detach(), 1 - decay)
         return float(loss.detach())
+
+    def _times(self, count: int, generator: torch.Generator) -> Tensor:
+        """[count] times to train on."""
+        return stratified_times(count, self.policy.num_timesteps, generator)
+
+    def _weights(self, t: Tensor) -> Tensor:
+        """[B] weights of the losses at times t: all the same (EDM's simple objective)."""
+        return torch.ones(len(t), device=self.settings.device)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.step < self.settings.bf16_fraction * self.settings.num_steps:

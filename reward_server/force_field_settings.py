@@ -17,6 +17,7 @@ class ForceFieldTrainingSettings(Settings):
     )
     displaced: int = Field(default=5000, ge=0, description="Structures with noise of 0.02 to 0.4 Å")
     broken: int = Field(default=6000, ge=0, description="Structures with wrong elements, hydrogens and bonds")
+    pairs: int = Field(default=40, ge=0, description="Pairs of atoms of every two elements")
     held_out_every: int = Field(
         default=20, ge=2, description="Every so-many-th source molecule is only tested on"
     )

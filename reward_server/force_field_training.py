@@ -31,7 +31,12 @@ from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.labels import label_structures
 from elign.reward_server.mace_model import MaceSpec, build_network, graph_input, load_network, save_network
 from elign.reward_server.packing import pack
-from elign.reward_server.structures import KINDS, make_structures, sample_structures
+from elign.reward_server.structures import (
+    KINDS,
+    make_structures,
+    pair_structures,
+    sample_structures,
+)
 from elign.reward_server.training_state import TrainingState
 
 ELEMENTS = (1, 6, 7, 8, 9)
@@ -200,6 +205,7 @@ def _labelled(
         rng = np.random.default_rng((settings.seed, number))
         groups.append(sample_structures(name, arrays, first, rng))
         first += len(arrays)
+    groups.append(pair_structures(ELEMENTS, settings.pairs, first, np.random.default_rng((settings.seed, 0))))
     labels = []
     for structures in groups:
         labels += label_structures(

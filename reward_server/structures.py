@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 from typing import Literal
 
 import numpy as np
@@ -23,12 +24,13 @@ EQUILIBRIUM_KINDS = ("data", "relaxed", "near")
 
 CALM_KINDS = ("data", "relaxed")
 
-KINDS = (*EQUILIBRIUM_KINDS, *(f"displaced {sigma:g}" for sigma in _DISPLACEMENTS), "broken")
+KINDS = (*EQUILIBRIUM_KINDS, *(f"displaced {sigma:g}" for sigma in _DISPLACEMENTS), "broken", "pair")
 """What is made from clean molecules, finely; samples have the name they were given and ``near NAME``."""
 
 _BROKEN_NOISE = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
 _HEAVY = np.array([6, 7, 8, 9])
 _RELAXED_SHARE = 0.3
+_PAIR_DISTANCES = (0.4, 5.0)  # Å
 _BOND = 1.8  # Å: pairs closer than this count as bonded when one bond is stretched or squeezed
 
 
@@ -65,6 +67,18 @@ def make_structures(
         for source in rng.integers(len(molecules), size=count)
     ]
     return [structures[i] for i in rng.permutation(len(structures))]
+
+
+def pair_structures(
+    elements: Sequence[int], count: int, first_source: int, rng: np.random.Generator
+) -> list[Structure]:
+    """``count`` pairs of atoms of every two elements, from far inside each other to out of reach."""
+    pairs = [pair for pair in combinations_with_replacement(elements, 2) for _ in range(count)]
+    distances = rng.uniform(*_PAIR_DISTANCES, size=len(pairs))
+    return [
+        Structure("pair", first_source + i, np.array(pair), np.array([[0.0, 0, 0], [distance, 0, 0]]))
+        for i, (pair, distance) in enumerate(zip(pairs, distances, strict=True))
+    ]
 
 
 def sample_structures(
