@@ -106,6 +106,19 @@ def test_interruption_leaves_the_rest_undone(policy: DiffusionPolicy) -> None:
     assert len(seen) == 1
 
 
+def test_molecules_are_predicted_from_where_denoising_is_told_to_stop(policy: DiffusionPolicy) -> None:
+    grid, sizes = time_grid(10), [5, 8]
+    finished = sample_molecules(policy, sizes, num_steps=10, seed=3)
+    early = [
+        sample_molecules(policy, sizes, num_steps=10, seed=3, predict_at=t) for t in (grid[6], grid[5] - 1)
+    ]
+    torch.testing.assert_close(early[0].positions, early[1].positions, rtol=0, atol=0)
+    assert not torch.allclose(early[0].positions, finished.positions)
+    untouched = sample_molecules(policy, sizes, num_steps=10, seed=3, predict_at=1000)
+    assert len(untouched) == 2
+    assert not torch.allclose(untouched.positions, early[0].positions)
+
+
 def test_nothing_to_sample_gives_an_empty_batch(policy: DiffusionPolicy) -> None:
     assert len(sample_molecules(policy, [], num_steps=4, seed=0)) == 0
 

@@ -102,6 +102,13 @@ def test_an_unknown_force_field_is_refused(elign: Elign, policy_folder: Path) ->
     _refused(done, "nobody", "gfn2-xtb")
 
 
+def test_samples_without_a_name_are_refused(elign: Elign) -> None:
+    for entry in ("made.parquet", "=made.parquet", "policy="):
+        done = elign("force-fields", "train", "--data", "x.npz", "--samples", entry, "--out", "f")
+        assert done.returncode == 2
+        assert "NAME=FILE" in done.stderr
+
+
 def test_missing_data_is_named(elign: Elign) -> None:
     _refused(elign("pretrain", "--data", "nowhere.npz", "--run-dir", "r"), "nowhere.npz")
 
