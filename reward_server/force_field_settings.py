@@ -13,10 +13,10 @@ class ForceFieldTrainingSettings(Settings):
 
     seed: int = 0
     equilibrium: int = Field(
-        9000, ge=0, description="Structures near equilibrium; a fifth of them is relaxed"
+        12000, ge=0, description="Structures near equilibrium; a fifth of them is relaxed"
     )
-    displaced: int = Field(default=5000, ge=0, description="Structures with noise of 0.02 to 0.4 Å")
-    broken: int = Field(default=6000, ge=0, description="Structures with wrong elements, hydrogens and bonds")
+    displaced: int = Field(default=10000, ge=0, description="Structures with noise of 0.02 to 0.4 Å")
+    broken: int = Field(default=5000, ge=0, description="Structures with wrong elements, hydrogens and bonds")
     pairs: int = Field(default=40, ge=0, description="Pairs of atoms of every two elements")
     held_out_every: int = Field(
         default=20, ge=2, description="Every so-many-th source molecule is only tested on"
@@ -30,13 +30,13 @@ class ForceFieldTrainingSettings(Settings):
         default=None,
         description="Folder of a force field to start from: its architecture and references stay",
     )
-    channels: int = Field(default=48, ge=1)
+    channels: int = Field(default=64, ge=1)
     r_max: float = Field(default=5.0, gt=0, description="Cut-off, Å")
     max_ell: int = Field(default=2, ge=0)
     correlation: int = Field(default=2, ge=1)
     radial_width: int = Field(default=32, ge=1)
 
-    epochs: int = Field(default=2, ge=1)
+    epochs: int = Field(default=6, ge=1)
     batch_size: int = Field(default=16, ge=1, description="Structures per optimizer step")
     learning_rate: float = Field(default=5e-3, gt=0)
     warmup_steps: int = Field(default=200, ge=0)
