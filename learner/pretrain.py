@@ -19,7 +19,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from elign.common.checkpoint import save_policy
+from elign.common.checkpoint import load_policy, save_policy
 from elign.common.config import Settings
 from elign.common.datasets import get_dataset
 from elign.common.errors import ConfigError, DataError
@@ -50,9 +50,12 @@ class PretrainSettings(Settings):
     coords_range: float = Field(3.0, gt=0, description="Bound of one layer's coordinate moves")
     normalization_factor: float = Field(4.0, gt=0, description="Divides sums over neighbours")
     num_radial: int = Field(16, ge=0, description="Radial features of a pair; 0: published EDM")
-    num_steps: int = Field(11_000, ge=1, description="Optimizer steps")
+    initial: str | None = Field(
+        None, description="Policy to start from, by name or path; the settings of the network must be its own"
+    )
+    num_steps: int = Field(20_000, ge=1, description="Optimizer steps")
     batch_size: int = Field(64, ge=1)
-    learning_rate: float = Field(4e-3, gt=0, description="Of Muon, for the hidden matrices")
+    learning_rate: float = Field(8e-3, gt=0, description="Of Muon, for the hidden matrices")
     adam_learning_rate: float = Field(2e-3, gt=0, description="Of AdamW, for all else; same schedule")
     final_learning_rate: float = Field(1e-5, gt=0)
     warmup_steps: int = Field(500, ge=0)
@@ -127,6 +130,8 @@ class PretrainRun:
         with torch.random.fork_rng():
             torch.manual_seed(settings.seed)
             self.policy = DiffusionPolicy(spec).to(settings.device)
+        if settings.initial is not None:
+            _start_from(settings.initial, self.policy)
         self.average = DiffusionPolicy(spec).to(settings.device).requires_grad_(False)
         self.average.load_state_dict(self.policy.state_dict())
         self.optimizer = PretrainOptimizer(self.policy)
@@ -287,6 +292,17 @@ class PretrainRun:
         self.optimizer.write(parts["moments"])
         self.step, self.best, self.log = counters["step"], counters["best"], counters["log"]
         self.recent, self.seconds = counters["recent"], counters["seconds"]
+
+
+def _start_from(name: str, policy: DiffusionPolicy) -> None:
+    """The weights of the policy ``name``. Raises ConfigError where it is of another shape."""
+    source = load_policy(name)
+    sizes = {"size_histogram"}
+    theirs, ours = (p.spec.model_dump(exclude=sizes) for p in (source, policy))
+    different = [f"{key} {theirs[key]}" for key in ours if theirs[key] != ours[key]]
+    if different:
+        raise ConfigError(f"initial: {name} has {', '.join(different)}; set the same, or start afresh")
+    policy.load_state_dict(source.state_dict())
 
 
 def _check_data(molecules: Molecules, settings: PretrainSettings) -> None:

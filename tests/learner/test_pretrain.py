@@ -75,6 +75,17 @@ def test_existing_run_is_not_overwritten_and_settings_must_match(tmp_path: Path)
         pretrain(TINY, water(20), tmp_path / "empty", resume=True)
 
 
+def test_training_goes_on_from_another_policy_of_the_same_shape(tmp_path: Path) -> None:
+    pretrain(TINY, water(20), tmp_path / "first")
+    start = load_policy(tmp_path / "first").state_dict()
+    further = TINY.model_copy(update={"initial": str(tmp_path / "first"), "num_steps": 1})
+    run = PretrainRun(further, water(20), tmp_path / "second", {})
+    assert all(torch.equal(run.policy.state_dict()[key], start[key]) for key in start)
+    assert all(torch.equal(run.average.state_dict()[key], start[key]) for key in start)
+    with pytest.raises(ConfigError, match="hidden 8"):
+        PretrainRun(further.model_copy(update={"hidden": 16}), water(20), tmp_path / "third", {})
+
+
 def test_foreign_elements_and_too_little_data_are_named(tmp_path: Path) -> None:
     gold = Molecules.from_lists([np.array([79, 1])] * 3, [np.eye(2, 3)] * 3)
     with pytest.raises(DataError, match="79"):
