@@ -27,6 +27,8 @@ class Failure(StrEnum):
     NOT_CONVERGED = "not_converged"
     CALCULATION_FAILED = "calculation_failed"
     TOO_LARGE = "too_large_for_the_device"
+    TOO_MANY_ATOMS = "too_many_atoms"
+    TIME_LIMIT = "time_limit"
 
 
 @dataclass(frozen=True)
