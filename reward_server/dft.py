@@ -190,5 +190,7 @@ def _pyscf() -> Any:
         import pyscf.dft
         import pyscf.gto
     except ImportError as error:
-        raise ForceFieldError(f"DFT needs PySCF, which cannot be imported ({error}): pip install pyscf") from error
+        raise ForceFieldError(
+            f"DFT needs PySCF, which cannot be imported ({error}): pip install pyscf"
+        ) from error
     return pyscf

@@ -1,4 +1,4 @@
-"""DFT: published numbers, forces as gradients, spins, retries, levels by name, processes that can be ended."""
+"""DFT: published numbers, forces as gradients, spins, retries, levels by name, processes to be ended."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_every_attempt_ends_at_the_same_energy_and_forces(
 
 
 def test_what_does_not_converge_is_a_named_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dft, "_converge", lambda field: None)
+    monkeypatch.setattr(dft, "_converge", lambda _: None)
     assert single_point(SMALL, *WATER) is Failure.NOT_CONVERGED
 
 
