@@ -67,6 +67,24 @@ class ForceField(Protocol):
 
 
 @dataclass(frozen=True)
+class Relaxation:
+    """B relaxed molecules; NaN and False where one failed; its positions are those that were refused.
+
+    energy_drop: [B] eV/atom from the first to the last geometry. rmsd: [B] Å between them, rotation and
+    translation taken out. steps: [B] int64. converged: [B] bool, the largest force below the limit.
+    bonds_kept: [B] bool, the same atoms bonded as before (EDM's tables). failures: B entries.
+    """
+
+    molecules: Molecules
+    energy_drop: Tensor
+    rmsd: Tensor
+    steps: Tensor
+    converged: Tensor
+    bonds_kept: Tensor
+    failures: tuple[Failure | None, ...]
+
+
+@dataclass(frozen=True)
 class RewardQuery:
     """One group's molecules to be judged.
 
