@@ -102,7 +102,7 @@ def comparison_table(comparison: Comparison, title: str = "", data: Evaluation |
 def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
     """The documented layout; every value is a plain JSON value."""
     measures = {
-        name: _interval_json(evaluation.summary[name]) | {"unit": measure.unit, "better": measure.better}
+        name: interval_json(evaluation.summary[name]) | {"unit": measure.unit, "better": measure.better}
         for name, measure in evaluation.measures.items()
     }
     return {
@@ -119,7 +119,7 @@ def evaluation_json(evaluation: Evaluation) -> dict[str, Any]:
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """The documented layout of a comparison."""
     differences = {
-        name: _interval_json(interval)
+        name: interval_json(interval)
         | {"excludes_zero": interval.excludes_zero, "better": comparison.baseline.measures[name].better}
         for name, interval in comparison.differences.items()
     }
@@ -180,7 +180,9 @@ def _coloured(text: str, difference: Interval, measure: Measure) -> str:
     return f"[green]{text}[/green]" if better else f"[red]{text}[/red]"
 
 
-def _interval_json(interval: Interval) -> dict[str, float | int | None]:
+def interval_json(interval: Interval) -> dict[str, float | int | None]:
+    """estimate, low, high (null where unknown) and count."""
+
     def plain(value: float) -> float | None:
         return None if math.isnan(value) else value
 

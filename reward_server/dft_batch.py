@@ -7,17 +7,44 @@ batch.result(table)         # ForceFieldResult; formation energies count from fr
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from elign.common.errors import ConfigError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
 from elign.reward_server.checks import DEFAULT_CHECKS, assemble_result, check_forces, check_structures
-from elign.reward_server.dft import DftLevel, known_elements
+from elign.reward_server.dft import DftLevel, known_elements, runs_on_gpu
 from elign.reward_server.dft_table import DftRecord, DftTable, failure_of
 from elign.reward_server.one_by_one import Structure
+
+
+@dataclass(frozen=True)
+class DftSettings:
+    """What is computed, and at which cost.
+
+    number: molecules of each set, its first. workers: processes of one core. time_limit_s: of a molecule, by
+    the clock. max_atoms: larger molecules are not tried.
+    """
+
+    level: DftLevel
+    number: int
+    workers: int
+    time_limit_s: float = 1800.0
+    max_atoms: int = 60
+
+    def __post_init__(self) -> None:
+        if self.workers < 1 or self.number < 1 or self.time_limit_s <= 0:
+            raise ConfigError("DFT needs at least one worker, one molecule and a time limit above 0")
+
+
+def default_workers() -> int:
+    """One a core this process may use; one alone where a GPU does the work."""
+    return 1 if runs_on_gpu() else len(os.sched_getaffinity(0))
 
 
 class DftBatch:

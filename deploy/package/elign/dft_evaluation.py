@@ -5,43 +5,20 @@ run_dft({"trained": molecules}, settings, DftTable(folder / "dft.parquet"), prog
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from elign.actors.task_actor import local_ray, run_tasks
-from elign.common.errors import ConfigError
 from elign.common.molecules import Molecules
 from elign.common.progress import Progress
 from elign.common.scoring import Failure, ForceFieldResult
-from elign.reward_server.dft import DftAnswer, DftLevel, pyscf_version, runs_on_gpu
-from elign.reward_server.dft_batch import DftBatch
+from elign.reward_server.dft import DftAnswer, pyscf_version, runs_on_gpu
+from elign.reward_server.dft_batch import DftBatch, DftSettings
 from elign.reward_server.dft_process import DftProcess
 from elign.reward_server.dft_table import DftRecord, DftTable
 from elign.reward_server.one_by_one import Structure
 
 Timed = tuple[DftAnswer | Failure, float]
-
-
-@dataclass(frozen=True)
-class DftSettings:
-    """number: of each set, its first. workers: processes of one core. time_limit_s: of a molecule."""
-
-    level: DftLevel
-    number: int
-    workers: int
-    time_limit_s: float = 1800.0
-    max_atoms: int = 60
-
-    def __post_init__(self) -> None:
-        if self.workers < 1 or self.number < 1 or self.time_limit_s <= 0:
-            raise ConfigError("DFT needs at least one worker, one molecule and a time limit above 0")
-
-
-def default_workers() -> int:
-    """One a core this process may use; one alone where a GPU does the work."""
-    return 1 if runs_on_gpu() else len(os.sched_getaffinity(0))
 
 
 def run_dft(

@@ -1,22 +1,26 @@
-"""From a policy's name to molecules, for the commands that sample and evaluate."""
+"""From the name of a policy or of a file to molecules, for the commands that sample and evaluate."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from elign.common.checkpoint import load_policy, read_description, resolve_policy
+from elign.common.datasets import dataset_of
 from elign.common.devices import resolve_device
 from elign.common.errors import ConfigError
+from elign.common.molecule_io import read_molecules
 from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.sampling import sample_molecules
 from elign.common.scoring import ForceField
 
+MOLECULE_SUFFIXES = (".extxyz", ".xyz", ".sdf", ".parquet", ".npz")
 Columns = dict[str, list[float] | list[str | None]]
 
 
@@ -27,6 +31,10 @@ class PolicySource:
     name: str
     policy: DiffusionPolicy
     num_steps: int
+
+    @property
+    def dataset(self) -> str:
+        return self.policy.spec.dataset
 
 
 def open_policy(name: str, *, device: str = "auto", num_steps: int | None = None) -> PolicySource:
@@ -41,6 +49,27 @@ def open_policy(name: str, *, device: str = "auto", num_steps: int | None = None
     if steps > policy.num_timesteps:
         raise ConfigError(f"--steps {steps}: the policy {name} has {policy.num_timesteps} steps at most")
     return PolicySource(name, policy, int(steps))
+
+
+@dataclass(frozen=True)
+class FileSource:
+    """Molecules of another generator: a file, and what is in it."""
+
+    name: str
+    molecules: Molecules
+
+    @property
+    def dataset(self) -> str:
+        return dataset_of(self.molecules)
+
+
+def open_source(
+    name: str, *, device: str = "auto", num_steps: int | None = None
+) -> PolicySource | FileSource:
+    """A file of molecules where the name has such a suffix, else a policy; see ``open_policy``."""
+    if Path(name).suffix.lower() in MOLECULE_SUFFIXES:
+        return FileSource(name, read_molecules(name))
+    return open_policy(name, device=device, num_steps=num_steps)
 
 
 def draw_sizes(policy: DiffusionPolicy, number: int, seed: int) -> list[int]:
