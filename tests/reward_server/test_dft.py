@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +137,30 @@ def test_a_process_that_dies_is_one_failure_and_is_replaced() -> None:
         assert isinstance(calculate(HYDROGEN), DftAnswer)
         assert calculate.pid != pid
     assert not Path(f"/proc/{pid}/cmdline").exists()
+
+
+def test_a_calculation_ends_with_the_process_that_asked_for_it(tmp_path: Path) -> None:
+    """Nobody is left to end it when its parent was killed: hours of work for no one."""
+    script = (
+        "import os, sys, numpy as np\n"
+        "from elign.reward_server.dft import DftLevel\n"
+        "from elign.reward_server.dft_process import DftProcess\n"
+        "if __name__ == '__main__':\n"
+        "    calculate = DftProcess(DftLevel('b3lyp', 'def2-tzvpd'), time_limit_s=3600)\n"
+        "    calculate._start()\n"
+        "    print(calculate.pid, flush=True)\n"
+        "    chain = np.array([[1.4 * i, 0.4 * (i % 2), 0.0] for i in range(30)])\n"
+        "    calculate((np.full(30, 6), chain))\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    child = Path("/proc") / parent.stdout.readline().strip() / "cmdline"
+    assert child.read_bytes()
+    parent.kill()
+    parent.wait()
+    while child.exists() and child.read_bytes():  # bounded by the test's time limit
+        time.sleep(0.1)
