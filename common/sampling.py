@@ -65,6 +65,7 @@ def sample_molecules(
     seed: int,
     predict_at: int = 0,
     context: Tensor | None = None,
+    elements: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
     """Molecules of the given sizes, in that order; ``progress(done, total)`` counts finished molecules.
@@ -73,17 +74,23 @@ def sample_molecules(
     predicted from there are returned: what a shaped reward is asked about. 0: the finished molecules.
 
     Each molecule's random numbers come from (seed, its index), so what else is sampled changes it by rounding
-    at most. context: [B, C] for conditional policies. On a CPU, batches run side by side, one a thread.
+    at most. context: [B, C] for conditional policies. elements: atomic numbers that every molecule is to have,
+    one an atom, so that all sizes are their number: that part of a state is what noise makes of them at its
+    time, and only positions are denoised. On a CPU, batches run side by side, one a thread. Raises ValueError
+    for elements that do not fit the sizes or that the policy lacks.
     """
     device = next(policy.parameters()).device
     sizes = torch.tensor(list(num_atoms), dtype=torch.long)
     grid = time_grid(num_steps, policy.num_timesteps)
     grid = grid[: 1 + next(i for i, time in enumerate(grid) if time <= predict_at)]
     stop = threading.Event()
+    if elements is not None and bool((sizes != len(elements)).any()):
+        raise ValueError(f"{len(elements)} elements do not fit molecules of other sizes")
+    fixed = None if elements is None else _fixed_features(policy, elements)
 
     def sample(chosen: Tensor) -> Molecules:
         given = None if context is None else context[chosen].to(device)
-        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, stop)
+        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, fixed, stop)
 
     batches = size_buckets(sizes, pair_budget(device, policy.spec.hidden))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -109,19 +116,32 @@ def _sample_batch(
     grid: Sequence[int],
     seed: int,
     context: Tensor | None,
+    fixed: Tensor | None,
     stop: threading.Event,
 ) -> Molecules:
-    """Molecules of sizes [B] with the random numbers of ``index``, on the CPU; ends early once ``stop``."""
+    """Molecules of sizes [B] with the random numbers of ``index``, on the CPU; ends early once ``stop``.
+
+    fixed: [N, F] clean features that all molecules have, or None.
+    """
     device = next(policy.parameters()).device
     mask = (torch.arange(int(sizes.max()))[None, :] < sizes[:, None]).to(device)
     generators = [_generator(seed, i) for i in index]
     noise = _noise_per_molecule(generators, sizes.tolist(), mask, policy.state_dim, len(grid))
     z = next(noise)
+    if fixed is not None:
+        z = _with_features(policy, z, grid[0], fixed, z)
     for t, s in pairwise(grid):
         if stop.is_set():
             break
-        z, _ = _step(policy, z, t, s, mask, next(noise), context)
-    return _decode_clean(policy, z, grid[-1], mask, context).to("cpu")
+        drawn = next(noise)
+        z, _ = _step(policy, z, t, s, mask, drawn, context)
+        if fixed is not None:
+            z = _with_features(policy, z, s, fixed, drawn)
+    molecules = _decode_clean(policy, z, grid[-1], mask, context)
+    if fixed is not None:
+        numbers = policy.type_numbers[fixed[:, : len(policy.atom_types)].argmax(-1)]
+        molecules = Molecules(molecules.positions, numbers.repeat(len(z), 1), mask)
+    return molecules.to("cpu")
 
 
 @torch.no_grad()
@@ -187,6 +207,20 @@ def _decode_clean(
     """The clean molecules predicted from z at ``time``; at 0 the mean of p(x, h | z_0)."""
     times = torch.full((len(z),), time, dtype=torch.long, device=z.device)
     return policy.decode(policy.predict_clean(z, times, mask, context), mask)
+
+
+def _fixed_features(policy: DiffusionPolicy, elements: Sequence[int]) -> Tensor:
+    """[N, F] the clean features of these elements."""
+    numbers = torch.tensor([list(elements)], dtype=torch.long)
+    molecule = Molecules(torch.zeros(*numbers.shape, 3), numbers, torch.ones_like(numbers, dtype=torch.bool))
+    return policy.encode(molecule.to(next(policy.parameters()).device))[0, :, 3:]
+
+
+def _with_features(policy: DiffusionPolicy, z: Tensor, t: int, fixed: Tensor, noise: Tensor) -> Tensor:
+    """z [B, N, D] at time t, its features a sample of q(h_t | h_0 = fixed) made with ``noise`` [B, N, D]."""
+    time = torch.full((1,), t, device=z.device)
+    alpha, sigma = policy.schedule.alpha(time).to(z.dtype), policy.schedule.sigma(time).to(z.dtype)
+    return torch.cat([z[..., :3], alpha * fixed + sigma * noise[..., 3:]], dim=-1)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -75,3 +75,20 @@ def test_force_fields_are_listed_for_people_and_for_scripts(elign: Elign) -> Non
     rows = json.loads(elign("force-fields", "list", "--json").stdout)
     assert {"name", "kind", "licence", "description", "path"} == set(rows[0])
     assert "mace-off23-small" in {row["name"] for row in rows}
+
+
+def test_a_formula_is_the_composition_of_every_molecule(elign: Elign, policy: str, tmp_path: Path) -> None:
+    command = ["sample", "--policy", policy, "-n", "3", "--steps", "3", "--out", "a.extxyz"]
+    done = elign(*command, "--formula", "C2H4O")
+    assert done.returncode == 0, done.stderr
+    molecules, _ = read_molecules_with_properties(tmp_path / "a.extxyz")
+    assert molecules.atomic_numbers.tolist() == [[8, 6, 6, 1, 1, 1, 1]] * 3
+    for formula, message in [
+        ("C2S", "the policy has no S, only H, C, N, O, F"),
+        ("2x", "no chemical formula"),
+    ]:
+        done = elign(*command, "--formula", formula)
+        assert done.returncode == 2
+        assert message in done.stderr
+    done = elign(*command, "--formula", "CH4", "--num-atoms", "5")
+    assert (done.returncode, "exclude each other" in done.stderr) == (2, True)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers, chemical_symbols
+from ase.formula import Formula
 
 from elign.common.checkpoint import load_policy, read_description, resolve_policy
 from elign.common.datasets import dataset_of
@@ -81,17 +83,45 @@ def draw_sizes(policy: DiffusionPolicy, number: int, seed: int) -> list[int]:
     return [int(size) for size in drawn]
 
 
+def parse_formula(formula: str, policy: DiffusionPolicy) -> list[int]:
+    """Atomic numbers of a formula such as C7H10O2, one an atom, heavy ones first.
+
+    Raises ConfigError for what is no formula, has fewer than two atoms, or elements that the policy lacks.
+    """
+    try:
+        counts = Formula(formula).count()
+        numbers = [atomic_numbers[symbol] for symbol, count in counts.items() for _ in range(count)]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"--formula {formula!r} is no chemical formula, such as C7H10O2") from error
+    lacking = sorted(
+        {chemical_symbols[z] for z in numbers} - {chemical_symbols[z] for z in policy.atom_types}
+    )
+    if lacking:
+        known = ", ".join(chemical_symbols[z] for z in policy.atom_types)
+        raise ConfigError(f"--formula {formula}: the policy has no {', '.join(lacking)}, only {known}")
+    if len(numbers) < 2:
+        raise ConfigError(f"--formula {formula!r}: a molecule has at least two atoms")
+    return sorted(numbers, reverse=True)
+
+
 def sample_sizes(
     source: PolicySource,
     sizes: Sequence[int],
     *,
     seed: int,
     predict_at: int = 0,
+    elements: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
-    """One molecule of each size, in that order; predict_at: see ``sample_molecules``."""
+    """One molecule of each size, in that order; predict_at, elements: see ``sample_molecules``."""
     return sample_molecules(
-        source.policy, sizes, num_steps=source.num_steps, seed=seed, predict_at=predict_at, progress=progress
+        source.policy,
+        sizes,
+        num_steps=source.num_steps,
+        seed=seed,
+        predict_at=predict_at,
+        elements=elements,
+        progress=progress,
     )
 
 
