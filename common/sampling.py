@@ -74,10 +74,10 @@ def sample_molecules(
     predicted from there are returned: what a shaped reward is asked about. 0: the finished molecules.
 
     Each molecule's random numbers come from (seed, its index), so what else is sampled changes it by rounding
-    at most. context: [B, C] for conditional policies. elements: atomic numbers that every molecule is to have,
-    one an atom, so that all sizes are their number: that part of a state is what noise makes of them at its
-    time, and only positions are denoised. On a CPU, batches run side by side, one a thread. Raises ValueError
-    for elements that do not fit the sizes or that the policy lacks.
+    at most. context: [B, C] for conditional policies. elements: atomic numbers that every molecule has, one
+    an atom, so that all sizes are their number: that part of a state is what noise makes of them at its time,
+    and only positions are denoised. On a CPU, batches run side by side, one a thread. Raises ValueError for
+    elements that do not fit the sizes or that the policy lacks.
     """
     device = next(policy.parameters()).device
     sizes = torch.tensor(list(num_atoms), dtype=torch.long)

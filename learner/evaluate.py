@@ -33,6 +33,7 @@ from elign.common.statistics import (
     bootstrap_set,
     bootstrap_set_difference,
 )
+from elign.learner import posebusters_checks
 from elign.learner.distributions import Reference
 from elign.learner.diversity import internal_diversity, most_frequent
 
@@ -165,6 +166,9 @@ def evaluate_molecules(
     pieces = np.array([identity.num_pieces for identity in identities], dtype=np.int64)
     verdicts = {name: Verdict.of(scorer(molecules), molecules) for name, scorer in scorers.items()}
     measures = _stability_measures(atoms, stable) | _chemistry_measures(smiles, pieces, reference_smiles)
+    if posebusters_checks.is_installed():
+        passed = posebusters_checks.passes_posebusters(molecules, dataset, smiles)
+        measures["posebusters"] = fraction(passed)
     measures |= _diversity_measures(smiles)
     if data is not None:
         measures |= _distribution_measures(data, molecules)

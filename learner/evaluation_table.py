@@ -28,6 +28,7 @@ _LABELS = {
     "uniqueness": "uniqueness of valid",
     "validity_x_uniqueness": "validity × uniqueness",
     "novelty": "novelty of unique",
+    "posebusters": "passes PoseBusters",
     "internal_diversity": "internal diversity",
     "most_frequent": "share of the most frequent",
     "bond_lengths": "bond lengths, distance from data",
