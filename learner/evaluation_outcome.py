@@ -26,7 +26,7 @@ class Outcome:
     data: Evaluation | None
     sets: Mapping[str, Molecules]
     reference: Reference | None
-    alarms: tuple[str, ...]
+    alarms: Mapping[str, str]
     speed: Speed | None
 
     @property
@@ -43,7 +43,7 @@ def outcome_json(outcome: Outcome) -> dict[str, Any]:
     """The layout of ``evaluation_table``, with ``data`` (an evaluation), ``alarms`` and ``speed`` beside."""
     result = outcome.result
     document = comparison_json(result) if isinstance(result, Comparison) else evaluation_json(result)
-    document["alarms"] = list(outcome.alarms)
+    document["alarms"] = dict(outcome.alarms)
     if outcome.data is not None:
         document["data"] = evaluation_json(outcome.data)
     if outcome.speed is not None:

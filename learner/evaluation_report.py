@@ -41,9 +41,12 @@ def _header(outcome: Outcome) -> str:
 
 def _alarms(outcome: Outcome) -> str:
     if not outcome.alarms:
-        return '<p class="lead">No alarm: neither repeats nor a loss of variety beyond the limits.</p>'
-    items = "".join(f'<li class="down">{escape(alarm)}</li>' for alarm in outcome.alarms)
-    return f"<section><h2>Alarms</h2><ul>{items}</ul></section>"
+        return '<p class="lead">No warning: no repeats, no loss of variety beyond the limits.</p>'
+    items = "".join(
+        f"<li><b>{escape(name.replace('_', ' '))}</b>: {escape(text)}</li>"
+        for name, text in outcome.alarms.items()
+    )
+    return f'<section class="alarms"><h2>Warnings</h2><ul>{items}</ul></section>'
 
 
 def _table(outcome: Outcome) -> str:

@@ -18,7 +18,7 @@ from elign.common.molecules import Molecules
 from elign.common.progress import Progress
 from elign.common.scoring import ForceField
 from elign.evaluation_sets import gather
-from elign.learner.alarms import alarms
+from elign.learner.alarms import evaluation_alarms
 from elign.learner.dft_measures import dft_composition, dft_judgement
 from elign.learner.distributions import Reference
 from elign.learner.evaluate import Judgement, compare, evaluate_molecules
@@ -98,7 +98,8 @@ def evaluate_sources(
     before, after, ceiling = judged.get("baseline"), judged["trained"], judged.get("data")
     paired = before is not None and before.num_atoms.tolist() == after.num_atoms.tolist()
     result = after if before is None else compare(before, after, paired=paired, seed=plan.seed)
-    found = tuple(alarms(after, baseline=before, data=ceiling))
+    names = [judge.name for judge in judges]
+    found = evaluation_alarms(result, ceiling, field=names[0], judge=names[-1])
     speed = _speed(trained, baseline, plan) if plan.speed else None
     return Outcome(dataset, result, ceiling, sets, reference, found, speed)
 

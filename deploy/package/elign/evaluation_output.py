@@ -37,8 +37,8 @@ def print_outcome(outcome: Outcome, title: str) -> None:
         console.print(evaluation_table(result, title, outcome.data))
     if outcome.speed is not None:
         console.print(speed_text(outcome.speed))
-    for alarm in outcome.alarms:
-        console.print(f"[red]alarm: {alarm}[/red]")
+    for alarm, text in outcome.alarms.items():
+        console.print(f"[red]warning: {alarm}: {text}[/red]")
 
 
 def write_outcome(

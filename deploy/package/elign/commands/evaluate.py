@@ -68,7 +68,8 @@ def evaluate(
 ) -> None:
     """Judge molecules: stability, validity, diversity, energy, forces, with 95 % intervals.
 
-    An interrupted evaluation with --out goes on where it was when it is started again.
+    Warns by name where the policy may have learned its force field's mistakes, or repeats itself. An
+    interrupted evaluation with --out goes on where it was when it is started again.
 
     \b
     Examples:
