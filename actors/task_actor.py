@@ -19,9 +19,14 @@ from typing import Any, Generic, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from elign.common.errors import RolloutError
+
 OBJECT_STORE_BYTES = 100_000_000
 MAX_DEATHS = 2
 """As many actors may an item take down with it."""
+MAX_FAILED_STARTS = 2
+START = -1
+"""Stands for an item while an actor starts."""
 
 Item = TypeVar("Item")
 Answer = TypeVar("Answer")
@@ -53,38 +58,41 @@ def run_tasks(
 
     None is the answer of an item with which actors died. num_gpus: of each actor. on_start: gets the process
     id of each actor that starts. What the task raises is raised here; leaving the loop ends the actors.
+    Raises RolloutError when no actor can be started, as where a node lacks what the task imports.
     """
     remote = ray.remote(num_cpus=1, num_gpus=num_gpus, max_restarts=0)(TaskActor)
     waiting, deaths = deque(range(len(items))), Counter[int]()
-    running: dict[Any, tuple[int, Any]] = {}
-
-    def start() -> Any:
-        actor = remote.remote(make_task)
-        if on_start is not None:
-            on_start(ray.get(actor.ping.remote()))
-        return actor
-
     idle: list[Any] = []
+    running: dict[Any, tuple[int, Any]] = {}  # request -> index of its item (or START), actor
     try:
-        while waiting or running:
-            while waiting and len(running) < workers:
-                index, actor = waiting.popleft(), idle.pop() if idle else start()
+        while waiting or any(index != START for index, _ in running.values()):
+            while waiting and idle:
+                index, actor = waiting.popleft(), idle.pop()
                 running[actor.run.remote(items[index])] = index, actor
+            starting = sum(index == START for index, _ in running.values())
+            for _ in range(min(len(waiting) - starting, workers - len(running))):
+                actor = remote.remote(make_task)
+                running[actor.ping.remote()] = START, actor
             done, _ = ray.wait(list(running), num_returns=1)
             index, actor = running.pop(done[0])
             try:
                 answer = ray.get(done[0])
             except RayTaskError as error:
                 raise (error.cause or error) from error
-            except RayActorError:
+            except RayActorError as error:
                 deaths[index] += 1
-                if deaths[index] < MAX_DEATHS:
+                if index == START and deaths[START] > MAX_FAILED_STARTS:
+                    raise RolloutError(f"workers cannot be started: {error}") from error
+                if index != START and deaths[index] < MAX_DEATHS:
                     waiting.append(index)
-                    continue
-                answer = None
-            else:
-                idle.append(actor)
-            yield index, answer
+                elif index != START:
+                    yield index, None
+                continue
+            idle.append(actor)
+            if index != START:
+                yield index, answer
+            elif on_start is not None:
+                on_start(answer)
     finally:
         for actor in [*idle, *(actor for _, actor in running.values())]:
             ray.kill(actor)

@@ -29,6 +29,7 @@ class Failure(StrEnum):
     TOO_LARGE = "too_large_for_the_device"
     TOO_MANY_ATOMS = "too_many_atoms"
     TIME_LIMIT = "time_limit"
+    WORKER_DIED = "worker_died"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from elign.common.errors import DataError
 from elign.common.molecules import Molecules
 from elign.common.scoring import ForceFieldResult
 from elign.common.statistics import Sample
-from elign.learner.evaluate import Judgement, Measure, Verdict, physics_measures
+from elign.learner.measures import Judgement, Measure, Verdict, physics_measures
 
 NAME = "dft"
 

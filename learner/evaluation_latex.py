@@ -6,9 +6,10 @@ Bold marks a difference whose interval excludes zero.
 from __future__ import annotations
 
 from elign.common.statistics import Interval
-from elign.learner.evaluate import Comparison, Evaluation, Measure
+from elign.learner.evaluate import Comparison, Evaluation
 from elign.learner.evaluation_outcome import Outcome
 from elign.learner.evaluation_table import label, number_text, range_text
+from elign.learner.measures import Measure
 
 _REPLACED = {
     "\\": r"\textbackslash{}",

@@ -16,11 +16,12 @@ from elign.common.statistics import Interval, Sample
 from elign.common.storage import write_text
 from elign.learner.distribution_chart import draw_densities, draw_values
 from elign.learner.distributions import FAMILIES
-from elign.learner.evaluate import Comparison, Measure
+from elign.learner.evaluate import Comparison
 from elign.learner.evaluation_molecules import molecule_sections
 from elign.learner.evaluation_outcome import Outcome
 from elign.learner.evaluation_table import label, number_text, range_text
 from elign.learner.html_page import html_page
+from elign.learner.measures import Measure
 from elign.learner.speed import speed_text
 
 _SHOWN_KINDS = 4

@@ -16,7 +16,8 @@ from ase.data import chemical_symbols
 from rich.table import Table
 
 from elign.common.statistics import Interval
-from elign.learner.evaluate import Comparison, Evaluation, Measure
+from elign.learner.evaluate import Comparison, Evaluation
+from elign.learner.measures import Measure
 
 EVALUATION_SCHEMA = "elign.evaluation/1"
 COMPARISON_SCHEMA = "elign.comparison/1"

@@ -6,7 +6,7 @@ import numpy as np
 
 from elign.common.scoring import Relaxation
 from elign.common.statistics import Sample
-from elign.learner.evaluate import Judgement, Measure, fraction
+from elign.learner.measures import Judgement, Measure, fraction
 
 
 def relaxation_judgement(relaxation: Relaxation, force_field: str) -> Judgement:

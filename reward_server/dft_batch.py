@@ -63,7 +63,7 @@ class DftBatch:
     def missing(self, table: DftTable, *, time_limit_s: float) -> Iterator[Structure]:
         """Free atoms, then molecules, without an answer in the table; each once.
 
-        What a shorter limit has ended is missing too.
+        What a shorter limit has ended is missing too, and so is what ended with its process.
         """
         seen: set[bytes] = set()
         for structure in [*self._free_atoms().values(), *self._treated()]:
@@ -105,7 +105,7 @@ class DftBatch:
 
 
 def _is_open(record: DftRecord | None, time_limit_s: float) -> bool:
-    if record is None:
+    if record is None or record.failure == Failure.WORKER_DIED:
         return True
     return record.failure == Failure.TIME_LIMIT and record.seconds < time_limit_s
 

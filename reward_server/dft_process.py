@@ -45,7 +45,7 @@ class DftProcess:
         return None if self._process is None else self._process.pid
 
     def __call__(self, structure: Structure) -> DftAnswer | Failure:
-        """The answer; TIME_LIMIT when the process was ended for it, CALCULATION_FAILED when it died."""
+        """The answer; TIME_LIMIT when the process was ended for it, WORKER_DIED when it died."""
         connection = self._connection or self._start()
         try:
             connection.send(structure)
@@ -55,7 +55,7 @@ class DftProcess:
             answer = connection.recv()
         except (EOFError, OSError):  # such as the kernel's end of a process that took all memory
             self.close()
-            return Failure.CALCULATION_FAILED
+            return Failure.WORKER_DIED
         if isinstance(answer, DftAnswer | Failure):
             return answer
         self.close()

@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from elign.actors.task_actor import run_tasks
-from elign.common.errors import ForceFieldError
+from elign.common.errors import ForceFieldError, RolloutError
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -60,12 +60,20 @@ def test_what_a_task_raises_is_raised_here() -> None:
         dict(run_tasks(_make(task), [5], 1))
 
 
+def test_workers_that_cannot_be_built_are_told_and_not_taken_for_failed_items() -> None:
+    def make() -> Callable[[int], int]:
+        raise ModuleNotFoundError("no module named something")
+
+    with pytest.raises(RolloutError, match="cannot be started"):
+        dict(run_tasks(make, range(3), 2))
+
+
 def test_leaving_the_loop_ends_the_actors() -> None:
     started: list[int] = []
     answers = run_tasks(_make(lambda x: x), range(50), 2, on_start=started.append)
     next(answers)
     answers.close()
-    assert len(started) == 2
+    assert started
     for pid in started:
         while Path(f"/proc/{pid}/cmdline").exists() and Path(f"/proc/{pid}/cmdline").read_bytes():
             pass  # Ray ends it soon; the test's own time limit is the bound

@@ -133,7 +133,7 @@ def test_a_process_that_dies_is_one_failure_and_is_replaced() -> None:
         pid = calculate.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
-        assert calculate(HYDROGEN) is Failure.CALCULATION_FAILED
+        assert calculate(HYDROGEN) is Failure.WORKER_DIED
         assert isinstance(calculate(HYDROGEN), DftAnswer)
         assert calculate.pid != pid
     assert not Path(f"/proc/{pid}/cmdline").exists()

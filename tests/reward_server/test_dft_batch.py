@@ -86,6 +86,9 @@ def test_only_a_longer_limit_tries_again(tmp_path: Path, molecules: Molecules) -
     assert list(batch.missing(table, time_limit_s=10)) == []
     assert len(list(batch.missing(table, time_limit_s=20))) == 3
     assert batch.result(table).failures == (Failure.TIME_LIMIT,)
+    for structure in list(batch.missing(table, time_limit_s=20)):
+        table.add(LEVEL, structure, _failed(Failure.WORKER_DIED, 1.0))
+    assert len(list(batch.missing(table, time_limit_s=1))) == 3
     assert torch.isnan(batch.result(table).energy).all()
 
 

@@ -41,7 +41,7 @@ def run_dft(
             answers = run_tasks(work, missing, min(settings.workers, len(missing)), num_gpus=gpus)
             for done, (index, timed) in enumerate(answers, start=1):
                 # an item that ended two actors has no answer: memory, most likely
-                answer, seconds = timed or (Failure.CALCULATION_FAILED, 0.0)
+                answer, seconds = timed or (Failure.WORKER_DIED, 0.0)
                 table.add(settings.level, missing[index], _record(answer, seconds, version))
                 progress(done, len(missing))
     return {name: batch.result(table) for name, batch in batches.items()}

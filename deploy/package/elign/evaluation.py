@@ -21,8 +21,9 @@ from elign.evaluation_sets import gather
 from elign.learner.alarms import evaluation_alarms
 from elign.learner.dft_measures import dft_composition, dft_judgement
 from elign.learner.distributions import Reference
-from elign.learner.evaluate import Judgement, compare, evaluate_molecules
+from elign.learner.evaluate import compare, evaluate_molecules
 from elign.learner.evaluation_outcome import Outcome
+from elign.learner.measures import Judgement
 from elign.learner.relaxation_measures import relaxation_judgement
 from elign.learner.speed import Speed, compare_speed
 from elign.reward_server.dft_batch import DftSettings
