@@ -164,3 +164,23 @@ def test_a_calculation_ends_with_the_process_that_asked_for_it(tmp_path: Path) -
     parent.wait()
     while child.exists() and child.read_bytes():  # bounded by the test's time limit
         time.sleep(0.1)
+
+
+def test_the_level_of_qm9_gives_its_published_energies() -> None:
+    """QM9's reference atoms, and its water (dsgdb9nsd_000003) without the zero-point energy, in Hartree.
+
+    Some mHa apart: QM9 has Cartesian d functions and no density fitting.
+    """
+    level = PRESETS["qm9-level"]
+    atoms = {1: -0.500273, 6: -37.846772, 7: -54.583861, 8: -75.064579, 9: -99.718730}
+    for number, published in atoms.items():
+        atom = single_point(level, np.array([number]), np.zeros((1, 3)))
+        assert isinstance(atom, DftAnswer)
+        assert atom.energy / _HARTREE == pytest.approx(published, abs=6e-3)
+    positions = np.array(
+        [[-0.034360, 0.977540, 0.007602], [0.064766, 0.020572, 0.001535], [0.871790, 1.300792, 0.000693]]
+    )
+    water = single_point(level, np.array([8, 1, 1]), positions)
+    assert isinstance(water, DftAnswer)
+    assert water.energy / _HARTREE == pytest.approx(-76.404702 - 0.021375, abs=6e-3)
+    assert np.linalg.norm(water.forces, axis=1).max() < 0.1
