@@ -178,3 +178,15 @@ def test_dft_runs_on_ray_and_is_not_repeated(elign_process: Elign, tmp_path: Pat
     assert again.returncode == 0, again.stderr
     assert "DFT, lda" not in again.stderr
     assert (tmp_path / "proof" / "dft.parquet").read_bytes() == answers
+
+
+def test_elements_that_nobody_knows_are_a_named_outcome(elign: Elign, tmp_path: Path) -> None:
+    heavy = Molecules.from_lists([np.array([92, 8, 8])], [np.array([[0.0, 0, 0], [0, 0, 1.8], [0, 0, -1.8]])])
+    write_molecules(tmp_path / "mine.extxyz", Molecules.cat([from_ase([ase_molecule("CH4")]), heavy]))
+    _write_molecules(tmp_path / "data.extxyz", *DATA)
+    done = elign("evaluate", "--policy", "mine.extxyz", "--data", "data.extxyz", "--json", "result.json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert result["failures"]["gfn2-xtb"] == {"unsupported_element": 1}
+    assert result["failures"]["elign-mace-small"] == {"unsupported_element": 1}
+    assert result["elements"]["U"] == 1

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from elign.common.checkpoint import save_policy
 from elign.common.molecule_io import read_molecules, read_molecules_with_properties
@@ -92,3 +93,21 @@ def test_a_formula_is_the_composition_of_every_molecule(elign: Elign, policy: st
         assert message in done.stderr
     done = elign(*command, "--formula", "CH4", "--num-atoms", "5")
     assert (done.returncode, "exclude each other" in done.stderr) == (2, True)
+
+
+def test_a_conditional_policy_gets_its_property_or_says_what_it_needs(elign: Elign, tmp_path: Path) -> None:
+    spec = PolicySpec(hidden=8, num_layers=1, size_histogram={4: 1}, conditioning=("alpha",))
+    torch.manual_seed(0)
+    save_policy(DiffusionPolicy(spec), tmp_path / "home" / "policies" / "asked", {})
+    command = ["sample", "--policy", "asked", "-n", "2", "--steps", "3", "--out"]
+    for name, value in [("low.xyz", "-1"), ("high.xyz", "1.5")]:
+        done = elign(*command, name, "--condition", f"alpha={value}")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "low.xyz").read_text() != (tmp_path / "high.xyz").read_text()
+    for options, message in [
+        ([], "needs --condition alpha=VALUE"),
+        (["--condition", "gap=1"], "conditioned on alpha"),
+        (["--condition", "alpha=much"], "wanted alpha=NUMBER"),
+    ]:
+        done = elign(*command, "a.xyz", *options)
+        assert (done.returncode, message in done.stderr) == (2, True)

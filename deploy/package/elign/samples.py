@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from ase.data import atomic_numbers, chemical_symbols
 from ase.formula import Formula
 
@@ -104,6 +105,21 @@ def parse_formula(formula: str, policy: DiffusionPolicy) -> list[int]:
     return sorted(numbers, reverse=True)
 
 
+def parse_conditions(given: Sequence[str], policy: DiffusionPolicy) -> tuple[float, ...]:
+    """The values of ``NAME=VALUE`` in the order of the policy's conditions; raises ConfigError."""
+    wanted, values = policy.spec.conditioning, {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in wanted:
+            known = ", ".join(wanted) or "nothing"
+            raise ConfigError(f"--condition {text}: the policy is conditioned on {known}")
+        try:
+            values[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--condition {text}: wanted {name}=NUMBER") from error
+    return tuple(values[name] for name in wanted if name in values)
+
+
 def sample_sizes(
     source: PolicySource,
     sizes: Sequence[int],
@@ -111,15 +127,26 @@ def sample_sizes(
     seed: int,
     predict_at: int = 0,
     elements: Sequence[int] | None = None,
+    conditions: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
-    """One molecule of each size, in that order; predict_at, elements: see ``sample_molecules``."""
+    """One molecule of each size, in that order; predict_at, elements: see ``sample_molecules``.
+
+    conditions: the value of each of the policy's conditions, for all molecules. Raises ConfigError when they
+    are not as many as the policy has.
+    """
+    wanted = source.policy.spec.conditioning
+    if len(conditions) != len(wanted):
+        names = " ".join(f"--condition {name}=VALUE" for name in wanted)
+        raise ConfigError(f"{source.name} is conditioned, so it needs {names} (elign sample)")
+    context = torch.tensor(conditions).expand(len(sizes), -1) if wanted else None
     return sample_molecules(
         source.policy,
         sizes,
         num_steps=source.num_steps,
         seed=seed,
         predict_at=predict_at,
+        context=context,
         elements=elements,
         progress=progress,
     )

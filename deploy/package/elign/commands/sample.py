@@ -34,6 +34,13 @@ def sample(
         int | None,
         typer.Option(min=2, help="Atoms of every molecule; by default drawn as in the training data."),
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A conditional policy's property, normalized as in its training; may be repeated.",
+        ),
+    ] = None,
     predict_at: Annotated[
         int,
         typer.Option(
@@ -69,6 +76,7 @@ def sample(
         force_field_columns,
         open_force_field,
         open_policy,
+        parse_conditions,
         parse_formula,
         sample_sizes,
     )
@@ -82,7 +90,13 @@ def sample(
     sizes = draw_sizes(source.policy, number, seed) if size is None else [size] * number
     with show_progress("sampling") as progress:
         molecules = sample_sizes(
-            source, sizes, seed=seed, predict_at=predict_at, elements=elements, progress=progress
+            source,
+            sizes,
+            seed=seed,
+            predict_at=predict_at,
+            elements=elements,
+            conditions=parse_conditions(condition or [], source.policy),
+            progress=progress,
         )
     columns = force_field_columns(judge, molecules) if judge else None
     try:
