@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from elign.common.batching import pair_budget, size_buckets
+from elign.common.fixed_composition import FixedComposition
 from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy, Transition, project
 from elign.common.rollout import RolloutPlan, Trajectory
@@ -74,10 +75,9 @@ def sample_molecules(
     predicted from there are returned: what a shaped reward is asked about. 0: the finished molecules.
 
     Each molecule's random numbers come from (seed, its index), so what else is sampled changes it by rounding
-    at most. context: [B, C] for conditional policies. elements: atomic numbers that every molecule has, one
-    an atom, so that all sizes are their number: that part of a state is what noise makes of them at its time,
-    and only positions are denoised. On a CPU, batches run side by side, one a thread. Raises ValueError for
-    elements that do not fit the sizes or that the policy lacks.
+    at most. context: [B, C] for conditional policies. elements: the composition of every molecule, one atomic
+    number an atom, so that all sizes are their number; see ``fixed_composition``. On a CPU, batches run side
+    by side, one a thread. Raises ValueError for elements that do not fit the sizes or that the policy lacks.
     """
     device = next(policy.parameters()).device
     sizes = torch.tensor(list(num_atoms), dtype=torch.long)
@@ -86,11 +86,11 @@ def sample_molecules(
     stop = threading.Event()
     if elements is not None and bool((sizes != len(elements)).any()):
         raise ValueError(f"{len(elements)} elements do not fit molecules of other sizes")
-    fixed = None if elements is None else _fixed_features(policy, elements)
+    composition = None if elements is None else FixedComposition(policy, elements)
 
     def sample(chosen: Tensor) -> Molecules:
         given = None if context is None else context[chosen].to(device)
-        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, fixed, stop)
+        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, composition, stop)
 
     batches = size_buckets(sizes, pair_budget(device, policy.spec.hidden))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -116,32 +116,22 @@ def _sample_batch(
     grid: Sequence[int],
     seed: int,
     context: Tensor | None,
-    fixed: Tensor | None,
+    composition: FixedComposition | None,
     stop: threading.Event,
 ) -> Molecules:
-    """Molecules of sizes [B] with the random numbers of ``index``, on the CPU; ends early once ``stop``.
-
-    fixed: [N, F] clean features that all molecules have, or None.
-    """
+    """Molecules of sizes [B] with the random numbers of ``index``, on the CPU; ends early once ``stop``."""
     device = next(policy.parameters()).device
     mask = (torch.arange(int(sizes.max()))[None, :] < sizes[:, None]).to(device)
     generators = [_generator(seed, i) for i in index]
     noise = _noise_per_molecule(generators, sizes.tolist(), mask, policy.state_dim, len(grid))
     z = next(noise)
-    if fixed is not None:
-        z = _with_features(policy, z, grid[0], fixed, z)
     for t, s in pairwise(grid):
         if stop.is_set():
             break
         drawn = next(noise)
-        z, _ = _step(policy, z, t, s, mask, drawn, context)
-        if fixed is not None:
-            z = _with_features(policy, z, s, fixed, drawn)
-    molecules = _decode_clean(policy, z, grid[-1], mask, context)
-    if fixed is not None:
-        numbers = policy.type_numbers[fixed[:, : len(policy.atom_types)].argmax(-1)]
-        molecules = Molecules(molecules.positions, numbers.repeat(len(z), 1), mask)
-    return molecules.to("cpu")
+        z_s, step = _step(policy, z, t, s, mask, drawn, context)
+        z = z_s if composition is None else composition.constrain(z, z_s, step.z0_hat, t, s, drawn)
+    return _decode_clean(policy, z, grid[-1], mask, context, composition).to("cpu")
 
 
 @torch.no_grad()
@@ -202,25 +192,17 @@ def _step(
 
 
 def _decode_clean(
-    policy: DiffusionPolicy, z: Tensor, time: int, mask: Tensor, context: Tensor | None
+    policy: DiffusionPolicy,
+    z: Tensor,
+    time: int,
+    mask: Tensor,
+    context: Tensor | None,
+    composition: FixedComposition | None = None,
 ) -> Molecules:
     """The clean molecules predicted from z at ``time``; at 0 the mean of p(x, h | z_0)."""
     times = torch.full((len(z),), time, dtype=torch.long, device=z.device)
-    return policy.decode(policy.predict_clean(z, times, mask, context), mask)
-
-
-def _fixed_features(policy: DiffusionPolicy, elements: Sequence[int]) -> Tensor:
-    """[N, F] the clean features of these elements."""
-    numbers = torch.tensor([list(elements)], dtype=torch.long)
-    molecule = Molecules(torch.zeros(*numbers.shape, 3), numbers, torch.ones_like(numbers, dtype=torch.bool))
-    return policy.encode(molecule.to(next(policy.parameters()).device))[0, :, 3:]
-
-
-def _with_features(policy: DiffusionPolicy, z: Tensor, t: int, fixed: Tensor, noise: Tensor) -> Tensor:
-    """z [B, N, D] at time t, its features a sample of q(h_t | h_0 = fixed) made with ``noise`` [B, N, D]."""
-    time = torch.full((1,), t, device=z.device)
-    alpha, sigma = policy.schedule.alpha(time).to(z.dtype), policy.schedule.sigma(time).to(z.dtype)
-    return torch.cat([z[..., :3], alpha * fixed + sigma * noise[..., 3:]], dim=-1)
+    clean = policy.predict_clean(z, times, mask, context)
+    return policy.decode(clean if composition is None else composition.nearest(clean), mask)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from elign.common.policy import DiffusionPolicy, PolicySpec
 from elign.common.rollout import RolloutPlan, make_plans
 from elign.common.sampling import (
-    _with_features,
     branch_index,
     choose_potential_steps,
     sample_group,
@@ -170,35 +169,3 @@ def test_plans_depend_on_run_seed_and_group_alone() -> None:
     assert (
         make_plans(run_seed=2, first_group=4, num_groups=2, num_samples=2, size_histogram=histogram) != later
     )
-
-
-def test_given_elements_are_kept_and_only_positions_are_sampled(policy: DiffusionPolicy) -> None:
-    formula = [8, 6, 6, 1, 1, 1, 1]
-    one = sample_molecules(policy, [7] * 3, num_steps=6, seed=1, elements=formula)
-    assert one.atomic_numbers.tolist() == [formula] * 3
-    assert bool(one.positions.isfinite().all())
-    torch.testing.assert_close(one.positions.mean(1), torch.zeros(3, 3), atol=1e-4, rtol=0)
-    again = sample_molecules(policy, [7] * 3, num_steps=6, seed=1, elements=formula)
-    assert torch.equal(one.positions, again.positions)
-    other = sample_molecules(policy, [7] * 3, num_steps=6, seed=1, elements=[9] * 7)
-    assert not torch.allclose(one.positions, other.positions)
-
-
-def test_given_elements_must_fit(policy: DiffusionPolicy) -> None:
-    with pytest.raises(ValueError, match="2 elements do not fit"):
-        sample_molecules(policy, [2, 3], num_steps=2, seed=0, elements=[6, 1])
-    with pytest.raises(ValueError, match="atomic numbers"):
-        sample_molecules(policy, [2], num_steps=2, seed=0, elements=[92, 1])
-
-
-def test_given_elements_are_noised_as_the_schedule_says(policy: DiffusionPolicy) -> None:
-    fixed = torch.tensor([[0.25, 0.0, 0.0, 0.0, 0.0, 0.1]])
-    noise = torch.randn(20000, 1, 9, generator=torch.Generator().manual_seed(0))
-    for t in (0, 500, 1000):
-        noised = _with_features(policy, torch.zeros(20000, 1, 9), t, fixed, noise)
-        time = torch.tensor([t])
-        assert float(noised[:, 0, 3].mean()) == pytest.approx(
-            0.25 * float(policy.schedule.alpha(time)), abs=0.03
-        )
-        assert float(noised[:, 0, 4].std()) == pytest.approx(float(policy.schedule.sigma(time)), rel=0.03)
-        assert not noised[..., :3].any()

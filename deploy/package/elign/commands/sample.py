@@ -51,7 +51,7 @@ def sample(
     ] = 0,
     formula: Annotated[
         str | None,
-        typer.Option(help="Composition of every molecule, as in C7H10O2; only positions are sampled."),
+        typer.Option(help="Composition of every molecule, as in C7H10O2."),
     ] = None,
     force_field: Annotated[
         str, typer.Option(help="Also write energy and RMS force by this force field; none: do not.")
