@@ -38,7 +38,8 @@ def print_outcome(outcome: Outcome, title: str) -> None:
     if outcome.speed is not None:
         console.print(speed_text(outcome.speed))
     for alarm, text in outcome.alarms.items():
-        console.print(f"[red]warning: {alarm}: {text}[/red]")
+        # SMILES have brackets, which are no markup
+        console.print(f"warning: {alarm}: {text}", style="red", markup=False, highlight=False)
 
 
 def write_outcome(
