@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from elign.common.errors import ForceFieldError
+from elign.common.molecules import Molecules
 from elign.common.scoring import Failure
 from elign.reward_server import dft
 from elign.reward_server.dft import (
@@ -25,6 +26,7 @@ from elign.reward_server.dft import (
     single_point,
 )
 from elign.reward_server.dft_process import DftProcess
+from elign.reward_server.registry import check_force_field, load_force_field
 
 _HARTREE = 27.211386
 SMALL = DftLevel("lda,vwn", "sto-3g", grid_level=1)
@@ -184,3 +186,17 @@ def test_the_level_of_qm9_gives_its_published_energies() -> None:
     assert isinstance(water, DftAnswer)
     assert water.energy / _HARTREE == pytest.approx(-76.404702 - 0.021375, abs=6e-3)
     assert np.linalg.norm(water.forces, axis=1).max() < 0.1
+
+
+def test_dft_is_a_force_field_for_few(molecules: Molecules) -> None:
+    field = load_force_field("dft:lda,vwn/sto-3g")
+    apart = Molecules.from_lists([np.array([8, 1])], [np.array([[0.0, 0, 0], [0, 0, 9.0]])])
+    result = field.evaluate(Molecules.cat([molecules[1:2], apart]))
+    expected = single_point(DftLevel("lda,vwn", "sto-3g"), *next(molecules[1:2].arrays()))
+    assert isinstance(expected, DftAnswer)
+    assert result.failures == (None, Failure.SEVERAL_PIECES)
+    assert float(result.energy[0]) == pytest.approx(expected.energy, abs=1e-6)
+    assert -8 < float(result.formation_energy[0]) < -2
+    assert {1, 6, 7, 8, 9} <= field.elements
+    with pytest.raises(ForceFieldError, match="wanted fast"):
+        check_force_field("dft:fats")
