@@ -81,3 +81,23 @@ def _real_pairs(molecules: Molecules) -> Tensor:
     size = molecules.node_mask.shape[1]
     different = ~torch.eye(size, dtype=torch.bool, device=molecules.node_mask.device)
     return _real_atoms(molecules) & different
+
+
+def aligned_rmsd(first: Molecules, second: Molecules) -> Tensor:
+    """[B] Å: root mean square distance of corresponding atoms, second turned and moved to fit best (Kabsch).
+
+    A mirror image is not turned into place. NaN where coordinates are not finite.
+    """
+    mask = first.node_mask[..., None].double()
+    count = mask.sum(1).clamp(min=1)
+    a, b = (torch.nan_to_num(m.positions.double()) * mask for m in (first, second))
+    a, b = (m - m.sum(1, keepdim=True) / count[:, None] * mask for m in (a, b))
+    u, singular, v = torch.linalg.svd(a.transpose(1, 2) @ b)
+    handed = torch.sign(torch.det(u @ v))
+    overlap = singular[:, 0] + singular[:, 1] + handed * singular[:, 2]
+    squared = (a.square().sum((1, 2)) + b.square().sum((1, 2)) - 2 * overlap) / count[:, 0]
+    finite = torch.isfinite(first.positions).flatten(1).all(1) & torch.isfinite(second.positions).flatten(
+        1
+    ).all(1)
+    rmsd: Tensor = squared.clamp(min=0).sqrt().masked_fill(~finite, torch.nan)
+    return rmsd

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from elign.common.batching import pair_budget, size_buckets
+from elign.common.fixed_composition import FixedComposition
 from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy, Transition, project
 from elign.common.rollout import RolloutPlan, Trajectory
@@ -65,6 +66,7 @@ def sample_molecules(
     seed: int,
     predict_at: int = 0,
     context: Tensor | None = None,
+    elements: Sequence[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
     """Molecules of the given sizes, in that order; ``progress(done, total)`` counts finished molecules.
@@ -73,17 +75,22 @@ def sample_molecules(
     predicted from there are returned: what a shaped reward is asked about. 0: the finished molecules.
 
     Each molecule's random numbers come from (seed, its index), so what else is sampled changes it by rounding
-    at most. context: [B, C] for conditional policies. On a CPU, batches run side by side, one a thread.
+    at most. context: [B, C] for conditional policies. elements: the composition of every molecule, one atomic
+    number an atom, so that all sizes are their number; see ``fixed_composition``. On a CPU, batches run side
+    by side, one a thread. Raises ValueError for elements that do not fit the sizes or that the policy lacks.
     """
     device = next(policy.parameters()).device
     sizes = torch.tensor(list(num_atoms), dtype=torch.long)
     grid = time_grid(num_steps, policy.num_timesteps)
     grid = grid[: 1 + next(i for i, time in enumerate(grid) if time <= predict_at)]
     stop = threading.Event()
+    if elements is not None and bool((sizes != len(elements)).any()):
+        raise ValueError(f"{len(elements)} elements do not fit molecules of other sizes")
+    composition = None if elements is None else FixedComposition(policy, elements)
 
     def sample(chosen: Tensor) -> Molecules:
         given = None if context is None else context[chosen].to(device)
-        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, stop)
+        return _sample_batch(policy, sizes[chosen], chosen.tolist(), grid, seed, given, composition, stop)
 
     batches = size_buckets(sizes, pair_budget(device, policy.spec.hidden))
     threads = torch.get_num_threads() if device.type == "cpu" else 1
@@ -109,6 +116,7 @@ def _sample_batch(
     grid: Sequence[int],
     seed: int,
     context: Tensor | None,
+    composition: FixedComposition | None,
     stop: threading.Event,
 ) -> Molecules:
     """Molecules of sizes [B] with the random numbers of ``index``, on the CPU; ends early once ``stop``."""
@@ -120,8 +128,10 @@ def _sample_batch(
     for t, s in pairwise(grid):
         if stop.is_set():
             break
-        z, _ = _step(policy, z, t, s, mask, next(noise), context)
-    return _decode_clean(policy, z, grid[-1], mask, context).to("cpu")
+        drawn = next(noise)
+        z_s, step = _step(policy, z, t, s, mask, drawn, context)
+        z = z_s if composition is None else composition.constrain(z, z_s, step.z0_hat, t, s, drawn)
+    return _decode_clean(policy, z, grid[-1], mask, context, composition).to("cpu")
 
 
 @torch.no_grad()
@@ -182,11 +192,17 @@ def _step(
 
 
 def _decode_clean(
-    policy: DiffusionPolicy, z: Tensor, time: int, mask: Tensor, context: Tensor | None
+    policy: DiffusionPolicy,
+    z: Tensor,
+    time: int,
+    mask: Tensor,
+    context: Tensor | None,
+    composition: FixedComposition | None = None,
 ) -> Molecules:
     """The clean molecules predicted from z at ``time``; at 0 the mean of p(x, h | z_0)."""
     times = torch.full((len(z),), time, dtype=torch.long, device=z.device)
-    return policy.decode(policy.predict_clean(z, times, mask, context), mask)
+    clean = policy.predict_clean(z, times, mask, context)
+    return policy.decode(clean if composition is None else composition.nearest(clean), mask)
 
 
 def _generator(seed: int, index: int) -> torch.Generator:

@@ -27,6 +27,9 @@ class Failure(StrEnum):
     NOT_CONVERGED = "not_converged"
     CALCULATION_FAILED = "calculation_failed"
     TOO_LARGE = "too_large_for_the_device"
+    TOO_MANY_ATOMS = "too_many_atoms"
+    TIME_LIMIT = "time_limit"
+    WORKER_DIED = "worker_died"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,24 @@ class ForceField(Protocol):
     def evaluate(self, molecules: Molecules) -> ForceFieldResult:
         """Energies and forces; bad molecules become named failures, never exceptions."""
         ...
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """B relaxed molecules; NaN and False where one failed; its positions are those that were refused.
+
+    energy_drop: [B] eV/atom from the first to the last geometry. rmsd: [B] Å between them, rotation and
+    translation taken out. steps: [B] int64. converged: [B] bool, the largest force below the limit.
+    bonds_kept: [B] bool, the same atoms bonded as before (EDM's tables). failures: B entries.
+    """
+
+    molecules: Molecules
+    energy_drop: Tensor
+    rmsd: Tensor
+    steps: Tensor
+    converged: Tensor
+    bonds_kept: Tensor
+    failures: tuple[Failure | None, ...]
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,9 @@ Everything is a weighted statistic over molecules: a weight of 0 masks a value o
 and weights make ratios, such as stable atoms over atoms. Deterministic by seed, vectorized, bounded in
 memory.
 
-    interval = bootstrap(rms_force, weights=judged)      # interval.mean, interval.low, interval.high
+    interval = bootstrap(rms_force, weights=judged)      # interval.estimate, interval.low, interval.high
+
+What is no such average, as a distance between distributions, is a ``SetStatistic`` and resampled likewise.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ Statistic = Literal["mean", "median"]
 _RESAMPLES = 2000
 _LEVEL = 0.95
 _VALUES_PER_CHUNK = 1 << 21
+_ROWS_PER_CHUNK = 100
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,47 @@ class Sample:
     def count(self) -> int:
         """Molecules that are not masked out."""
         return int((self.weights > 0).sum())
+
+
+@dataclass(frozen=True)
+class SetStatistic:
+    """A figure of a whole set of molecules.
+
+    evaluate: from how often each molecule is in the set, [R, size], to the figure of each such set, [R], NaN
+    where it has none. size: molecules. count: those that the figure looks at.
+    """
+
+    evaluate: Callable[[np.ndarray], np.ndarray]
+    size: int
+    count: int
+
+
+def bootstrap_set(statistic: SetStatistic, *, seed: int = 0, resamples: int = _RESAMPLES) -> Interval:
+    """The 95 % interval of a figure of a set, its molecules drawn anew with replacement."""
+    rng = np.random.default_rng(seed)
+    found = [statistic.evaluate(counts) for counts in _counts(rng, statistic.size, resamples)]
+    return _interval(_of_all(statistic), found, statistic.count)
+
+
+def bootstrap_set_difference(
+    baseline: SetStatistic,
+    changed: SetStatistic,
+    *,
+    paired: bool,
+    seed: int = 0,
+    resamples: int = _RESAMPLES,
+) -> Interval:
+    """The 95 % interval of changed - baseline; pairing and errors as in ``bootstrap_difference``."""
+    if paired and baseline.size != changed.size:
+        raise DataError(f"paired samples must be equally long, not {baseline.size} and {changed.size}")
+    before = _counts(np.random.default_rng(seed), baseline.size, resamples)
+    after = _counts(np.random.default_rng((seed, 1)), changed.size, resamples)
+    found = [
+        changed.evaluate(first if paired else second) - baseline.evaluate(first)
+        for first, second in zip(before, after, strict=True)
+    ]
+    difference = _of_all(changed) - _of_all(baseline)
+    return _interval(difference, found, min(baseline.count, changed.count))
 
 
 def bootstrap(
@@ -118,6 +162,17 @@ def _indices(
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         yield rng.integers(0, max(size, 1), (rows, size))
+
+
+def _counts(rng: np.random.Generator, size: int, resamples: int) -> Iterator[np.ndarray]:
+    """[R, size] how often each molecule is drawn, in chunks that add up to ``resamples``."""
+    for start in range(0, resamples, _ROWS_PER_CHUNK):
+        rows = min(_ROWS_PER_CHUNK, resamples - start)
+        yield rng.multinomial(size, np.full(size, 1 / max(size, 1)), size=rows)
+
+
+def _of_all(statistic: SetStatistic) -> float:
+    return float(statistic.evaluate(np.ones((1, statistic.size), dtype=np.int64))[0])
 
 
 def _means(sample: Sample, index: np.ndarray) -> np.ndarray:

@@ -135,7 +135,7 @@ def _axes(frame: _Frame) -> str:
     for value in y_ticks:
         y = frame.y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{_number(value)}</text>')
+        parts.append(f'<text x="{_LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{number_text(value)}</text>')
     for value in ticks(*frame.x_range, about=5):
         if value == int(value):
             place = f'x="{frame.x(value):.1f}" y="{_HEIGHT - 10}"'
@@ -186,7 +186,8 @@ def _data(chart: Chart, frame: _Frame, x: np.ndarray, series: Sequence[np.ndarra
     return escape(json.dumps(document, separators=(",", ":")), quote=True)
 
 
-def _number(value: float) -> str:
+def number_text(value: float) -> str:
+    """A tick's label: six digits, powers of ten where it is very large or small."""
     text = f"{value:.6g}"
     if value != 0 and (abs(value) >= 1e5 or abs(value) < 1e-3):
         mantissa, exponent = f"{value:.1e}".split("e")

@@ -9,7 +9,6 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import yaml
 from elign.common.errors import DataError
 from elign.common.storage import write_atomic
 from elign.learner.gaming_watch import ALARM_PREFIX
+from elign.learner.html_page import html_page
 from elign.learner.line_chart import draw_chart
 from elign.learner.report_charts import Section, ends, sections
 from elign.learner.report_molecules import molecules_section, read_sampled
@@ -57,7 +57,7 @@ def write_report(run_dir: Path | str) -> Path:
         "<footer>Smoothed over about a tenth of the run (bold), raw values behind (thin). "
         "Figures of single iterations: metrics.parquet, or TensorBoard on tensorboard/.</footer>",
     ]
-    page = _page(run_dir.resolve().name, "".join(parts))
+    page = html_page(run_dir.resolve().name, "".join(parts))
     path = run_dir / REPORT_FILE
     write_atomic(path, lambda temporary: _write_text(temporary, page))
     return path
@@ -157,19 +157,6 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
-
-
-def _page(title: str, body: str) -> str:
-    assets = files("elign.learner").joinpath("assets")
-    style, script = (
-        assets.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js")
-    )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Elign: {escape(title)}</title><style>{style}</style></head>"
-        f"<body><main>{body}</main><script>{script}</script></body></html>\n"
-    )
 
 
 def _value(value: float, unit: str) -> str:

@@ -21,6 +21,9 @@ from elign.common.scoring import ForceField
 from elign.common.user_folder import user_folder
 from elign.reward_server.ase_force_field import PREFIX, AseForceField, Option, check_name
 from elign.reward_server.checks import Checks
+from elign.reward_server.dft import parse_level
+from elign.reward_server.dft_force_field import PREFIX as DFT_PREFIX
+from elign.reward_server.dft_force_field import DftForceField
 from elign.reward_server.foundation import FOUNDATION_MODELS, load_foundation
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.mace_model import DESCRIPTION_FILE
@@ -58,6 +61,13 @@ def list_force_fields() -> list[ForceFieldEntry]:
         "semi-empirical GFN2-xTB on the CPU",
         None,
     )
+    dft = ForceFieldEntry(
+        f"{DFT_PREFIX}LEVEL",
+        "method",
+        "Apache-2.0 (PySCF)",
+        "DFT for few molecules: fast, qm9-level, omol-like, or functional/basis",
+        None,
+    )
     foundation = [
         ForceFieldEntry(model.name, "foundation", model.licence, model.description, None)
         for model in FOUNDATION_MODELS.values()
@@ -65,7 +75,7 @@ def list_force_fields() -> list[ForceFieldEntry]:
     calculator = ForceFieldEntry(
         f"{PREFIX}MODULE:CLASS", "calculator", "its own", "any ASE calculator, with options", None
     )
-    return [*shipped, *own, method, calculator, *foundation]
+    return [*shipped, *own, method, dft, calculator, *foundation]
 
 
 def load_force_field(
@@ -80,8 +90,9 @@ def load_force_field(
 ) -> ForceField:
     """A force field ready to evaluate.
 
-    name_or_path: a name of ``list_force_fields``, a folder that ``elign force-fields train`` wrote, or
-    ``ase:package.module:Class`` with ``options``, the calculator's keyword arguments (its device among them).
+    name_or_path: a name of ``list_force_fields``, a folder that ``elign force-fields train`` wrote,
+    ``dft:LEVEL``, or ``ase:package.module:Class`` with ``options``, the calculator's keyword arguments (its
+    device among them).
     device: "cpu", "cuda", "cuda:1", ... or "auto" (CUDA where there is one). min_distance (Å) and
     force_limit (eV/Å): beyond them a molecule is a named failure. show_licence: gets a foundation model's
     licence at its first use. Raises ForceFieldError for an unknown name and for what cannot be loaded,
@@ -93,6 +104,8 @@ def load_force_field(
         return AseForceField(name_or_path, options or {}, checks)
     if options:
         raise ForceFieldError(f"force field {name_or_path!r} takes no options, only ase: calculators do")
+    if name_or_path.startswith(DFT_PREFIX):
+        return DftForceField(name_or_path, checks)
     if name_or_path == Gfn2ForceField.name:
         return Gfn2ForceField(checks=checks)
     if name_or_path in FOUNDATION_MODELS:
@@ -106,6 +119,8 @@ def check_force_field(name_or_path: str) -> None:
     """Raises ForceFieldError, listing the names, when no force field is called so; loads nothing."""
     if name_or_path.startswith(PREFIX):
         check_name(name_or_path)
+    elif name_or_path.startswith(DFT_PREFIX):
+        parse_level(name_or_path.removeprefix(DFT_PREFIX))
     elif name_or_path != Gfn2ForceField.name and name_or_path not in FOUNDATION_MODELS:
         _find_folder(name_or_path)
 

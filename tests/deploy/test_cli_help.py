@@ -18,6 +18,7 @@ COMMANDS = [
     ("train",),
     ("sample",),
     ("score",),
+    ("relax",),
     ("evaluate",),
     ("pretrain",),
     ("profile",),

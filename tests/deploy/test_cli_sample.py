@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from elign.common.checkpoint import save_policy
 from elign.common.molecule_io import read_molecules, read_molecules_with_properties
@@ -75,3 +76,38 @@ def test_force_fields_are_listed_for_people_and_for_scripts(elign: Elign) -> Non
     rows = json.loads(elign("force-fields", "list", "--json").stdout)
     assert {"name", "kind", "licence", "description", "path"} == set(rows[0])
     assert "mace-off23-small" in {row["name"] for row in rows}
+
+
+def test_a_formula_is_the_composition_of_every_molecule(elign: Elign, policy: str, tmp_path: Path) -> None:
+    command = ["sample", "--policy", policy, "-n", "3", "--steps", "3", "--out", "a.extxyz"]
+    done = elign(*command, "--formula", "C2H4O")
+    assert done.returncode == 0, done.stderr
+    molecules, _ = read_molecules_with_properties(tmp_path / "a.extxyz")
+    assert molecules.atomic_numbers.sort(1).values.tolist() == [[1, 1, 1, 1, 6, 6, 8]] * 3
+    for formula, message in [
+        ("C2S", "the policy has no S, only H, C, N, O, F"),
+        ("2x", "no chemical formula"),
+    ]:
+        done = elign(*command, "--formula", formula)
+        assert done.returncode == 2
+        assert message in done.stderr
+    done = elign(*command, "--formula", "CH4", "--num-atoms", "5")
+    assert (done.returncode, "exclude each other" in done.stderr) == (2, True)
+
+
+def test_a_conditional_policy_gets_its_property_or_says_what_it_needs(elign: Elign, tmp_path: Path) -> None:
+    spec = PolicySpec(hidden=8, num_layers=1, size_histogram={4: 1}, conditioning=("alpha",))
+    torch.manual_seed(0)
+    save_policy(DiffusionPolicy(spec), tmp_path / "home" / "policies" / "asked", {})
+    command = ["sample", "--policy", "asked", "-n", "2", "--steps", "3", "--out"]
+    for name, value in [("low.xyz", "-1"), ("high.xyz", "1.5")]:
+        done = elign(*command, name, "--condition", f"alpha={value}")
+        assert done.returncode == 0, done.stderr
+    assert (tmp_path / "low.xyz").read_text() != (tmp_path / "high.xyz").read_text()
+    for options, message in [
+        ([], "needs --condition alpha=VALUE"),
+        (["--condition", "gap=1"], "conditioned on alpha"),
+        (["--condition", "alpha=much"], "wanted alpha=NUMBER"),
+    ]:
+        done = elign(*command, "a.xyz", *options)
+        assert (done.returncode, message in done.stderr) == (2, True)

@@ -118,10 +118,18 @@ def test_only_equal_node_counts_can_be_paired() -> None:
 
 def test_json_has_the_documented_layout() -> None:
     document = json.loads(json.dumps(comparison_json(compare(*_pair(-1.0))), allow_nan=False))
-    assert set(document) == {"schema", "baseline", "trained", "difference"}
+    assert set(document) == {"schema", "paired", "baseline", "trained", "difference"}
     assert document["schema"] == "elign.comparison/1"
     assert document["baseline"]["schema"] == "elign.evaluation/1"
-    assert set(document["baseline"]) == {"schema", "dataset", "molecules", "measures", "failures", "elements"}
+    assert set(document["baseline"]) == {
+        "schema",
+        "dataset",
+        "molecules",
+        "measures",
+        "failures",
+        "elements",
+        "repeated",
+    }
     assert document["baseline"]["elements"] == {"H": 180, "C": 20, "N": 20, "O": 20}
     assert document["difference"]["ff.rms_force"]["excludes_zero"] is True
     assert document["difference"]["ff.rms_force"]["better"] == "lower"

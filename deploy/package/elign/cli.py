@@ -14,7 +14,18 @@ from typing import Annotated
 import typer
 
 from elign import __version__
-from elign.commands import config, evaluate, force_fields, policies, pretrain, profile, sample, score, train
+from elign.commands import (
+    config,
+    evaluate,
+    force_fields,
+    policies,
+    pretrain,
+    profile,
+    relax,
+    sample,
+    score,
+    train,
+)
 from elign.common.errors import CheckpointError, ConfigError, DataError, ElignError, ForceFieldError
 from elign.common.process_memory import keep_freed_memory
 
@@ -31,6 +42,7 @@ app.command("train")(train.train)
 app.command("sample")(sample.sample)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)
+app.command("relax")(relax.relax)
 app.command("pretrain")(pretrain.pretrain)
 app.command("profile")(profile.profile)
 app.add_typer(policies.app, name="policies")

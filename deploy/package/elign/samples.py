@@ -1,22 +1,29 @@
-"""From a policy's name to molecules, for the commands that sample and evaluate."""
+"""From the name of a policy or of a file to molecules, for the commands that sample and evaluate."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from ase.formula import Formula
 
 from elign.common.checkpoint import load_policy, read_description, resolve_policy
+from elign.common.datasets import dataset_of
 from elign.common.devices import resolve_device
 from elign.common.errors import ConfigError
+from elign.common.molecule_io import read_molecules
 from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.sampling import sample_molecules
 from elign.common.scoring import ForceField
 
+MOLECULE_SUFFIXES = (".extxyz", ".xyz", ".sdf", ".parquet", ".npz")
 Columns = dict[str, list[float] | list[str | None]]
 
 
@@ -27,6 +34,10 @@ class PolicySource:
     name: str
     policy: DiffusionPolicy
     num_steps: int
+
+    @property
+    def dataset(self) -> str:
+        return self.policy.spec.dataset
 
 
 def open_policy(name: str, *, device: str = "auto", num_steps: int | None = None) -> PolicySource:
@@ -43,6 +54,27 @@ def open_policy(name: str, *, device: str = "auto", num_steps: int | None = None
     return PolicySource(name, policy, int(steps))
 
 
+@dataclass(frozen=True)
+class FileSource:
+    """Molecules of another generator: a file, and what is in it."""
+
+    name: str
+    molecules: Molecules
+
+    @property
+    def dataset(self) -> str:
+        return dataset_of(self.molecules)
+
+
+def open_source(
+    name: str, *, device: str = "auto", num_steps: int | None = None
+) -> PolicySource | FileSource:
+    """A file of molecules where the name has such a suffix, else a policy; see ``open_policy``."""
+    if Path(name).suffix.lower() in MOLECULE_SUFFIXES:
+        return FileSource(name, read_molecules(name))
+    return open_policy(name, device=device, num_steps=num_steps)
+
+
 def draw_sizes(policy: DiffusionPolicy, number: int, seed: int) -> list[int]:
     """``number`` atom counts drawn as in the policy's training data."""
     histogram = policy.spec.size_histogram
@@ -52,17 +84,71 @@ def draw_sizes(policy: DiffusionPolicy, number: int, seed: int) -> list[int]:
     return [int(size) for size in drawn]
 
 
+def parse_formula(formula: str, policy: DiffusionPolicy) -> list[int]:
+    """Atomic numbers of a formula such as C7H10O2, one an atom, heavy ones first.
+
+    Raises ConfigError for what is no formula, has fewer than two atoms, or elements that the policy lacks.
+    """
+    try:
+        counts = Formula(formula).count()
+        numbers = [atomic_numbers[symbol] for symbol, count in counts.items() for _ in range(count)]
+    except (ValueError, KeyError) as error:
+        raise ConfigError(f"--formula {formula!r} is no chemical formula, such as C7H10O2") from error
+    lacking = sorted(
+        {chemical_symbols[z] for z in numbers} - {chemical_symbols[z] for z in policy.atom_types}
+    )
+    if lacking:
+        known = ", ".join(chemical_symbols[z] for z in policy.atom_types)
+        raise ConfigError(f"--formula {formula}: the policy has no {', '.join(lacking)}, only {known}")
+    if len(numbers) < 2:
+        raise ConfigError(f"--formula {formula!r}: a molecule has at least two atoms")
+    return sorted(numbers, reverse=True)
+
+
+def parse_conditions(given: Sequence[str], policy: DiffusionPolicy) -> tuple[float, ...]:
+    """The values of ``NAME=VALUE`` in the order of the policy's conditions; raises ConfigError."""
+    wanted, values = policy.spec.conditioning, {}
+    for text in given:
+        name, _, value = text.partition("=")
+        if name not in wanted:
+            known = ", ".join(wanted) or "nothing"
+            raise ConfigError(f"--condition {text}: the policy is conditioned on {known}")
+        try:
+            values[name] = float(value)
+        except ValueError as error:
+            raise ConfigError(f"--condition {text}: wanted {name}=NUMBER") from error
+    return tuple(values[name] for name in wanted if name in values)
+
+
 def sample_sizes(
     source: PolicySource,
     sizes: Sequence[int],
     *,
     seed: int,
     predict_at: int = 0,
+    elements: Sequence[int] | None = None,
+    conditions: Sequence[float] = (),
     progress: Callable[[int, int], None] | None = None,
 ) -> Molecules:
-    """One molecule of each size, in that order; predict_at: see ``sample_molecules``."""
+    """One molecule of each size, in that order; predict_at, elements: see ``sample_molecules``.
+
+    conditions: the value of each of the policy's conditions, for all molecules. Raises ConfigError when they
+    are not as many as the policy has.
+    """
+    wanted = source.policy.spec.conditioning
+    if len(conditions) != len(wanted):
+        names = " ".join(f"--condition {name}=VALUE" for name in wanted)
+        raise ConfigError(f"{source.name} is conditioned, so it needs {names} (elign sample)")
+    context = torch.tensor(conditions).expand(len(sizes), -1) if wanted else None
     return sample_molecules(
-        source.policy, sizes, num_steps=source.num_steps, seed=seed, predict_at=predict_at, progress=progress
+        source.policy,
+        sizes,
+        num_steps=source.num_steps,
+        seed=seed,
+        predict_at=predict_at,
+        context=context,
+        elements=elements,
+        progress=progress,
     )
 
 

@@ -34,6 +34,13 @@ def sample(
         int | None,
         typer.Option(min=2, help="Atoms of every molecule; by default drawn as in the training data."),
     ] = None,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A conditional policy's property, normalized as in its training; may be repeated.",
+        ),
+    ] = None,
     predict_at: Annotated[
         int,
         typer.Option(
@@ -42,6 +49,10 @@ def sample(
             "there: what training asks a force field about.",
         ),
     ] = 0,
+    formula: Annotated[
+        str | None,
+        typer.Option(help="Composition of every molecule, as in C7H10O2."),
+    ] = None,
     force_field: Annotated[
         str, typer.Option(help="Also write energy and RMS force by this force field; none: do not.")
     ] = "none",
@@ -54,18 +65,39 @@ def sample(
       elign sample --policy runs/first -n 100 --out molecules.extxyz
       elign sample --policy elign-qm9-small -n 1000 --seed 7 --steps 50 --out molecules.sdf
       elign sample --policy runs/first -n 20 --num-atoms 19 --out molecules.parquet
+      elign sample --policy runs/first -n 50 --formula C7H10O2 --out isomers.sdf
       elign sample --policy runs/first -n 50 --force-field elign-mace-small --out scored.extxyz
     """
-    from elign.common.errors import DataError
+    from elign.common.errors import ConfigError, DataError
     from elign.common.molecule_io import write_molecules
     from elign.common.progress import show_progress
-    from elign.samples import draw_sizes, force_field_columns, open_force_field, open_policy, sample_sizes
+    from elign.samples import (
+        draw_sizes,
+        force_field_columns,
+        open_force_field,
+        open_policy,
+        parse_conditions,
+        parse_formula,
+        sample_sizes,
+    )
 
+    if formula is not None and num_atoms is not None:
+        raise ConfigError("--formula and --num-atoms exclude each other: a formula says how many atoms")
     source = open_policy(policy, device=device, num_steps=steps)
     judge = None if force_field == "none" else open_force_field(force_field, device=device)
-    sizes = draw_sizes(source.policy, number, seed) if num_atoms is None else [num_atoms] * number
+    elements = None if formula is None else parse_formula(formula, source.policy)
+    size = num_atoms if elements is None else len(elements)
+    sizes = draw_sizes(source.policy, number, seed) if size is None else [size] * number
     with show_progress("sampling") as progress:
-        molecules = sample_sizes(source, sizes, seed=seed, predict_at=predict_at, progress=progress)
+        molecules = sample_sizes(
+            source,
+            sizes,
+            seed=seed,
+            predict_at=predict_at,
+            elements=elements,
+            conditions=parse_conditions(condition or [], source.policy),
+            progress=progress,
+        )
     columns = force_field_columns(judge, molecules) if judge else None
     try:
         write_molecules(out, molecules, columns)
