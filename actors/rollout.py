@@ -6,7 +6,7 @@ from functools import partial
 
 import torch
 
-from elign.common.config import RewardSettings, RolloutSettings
+from elign.common.config import ActorSettings, RewardSettings, RolloutSettings
 from elign.common.policy import DiffusionPolicy
 from elign.common.rollout import RolloutPlan, Trajectory
 from elign.common.sampling import choose_potential_steps, sample_group
@@ -50,6 +50,6 @@ def reward_query(trajectory: Trajectory) -> RewardQuery:
     )
 
 
-def device_of(rollout: RolloutSettings) -> torch.device:
+def device_of(actors: ActorSettings) -> torch.device:
     """Where an actor with these settings samples."""
-    return torch.device("cuda" if rollout.gpus_per_actor > 0 else "cpu")
+    return torch.device("cuda" if actors.num_gpus > 0 else "cpu")

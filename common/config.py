@@ -31,11 +31,31 @@ class RolloutSettings(Settings):
     shared_prefix: float = Field(0.6, ge=0.0, lt=1.0, description="Fraction of the steps shared by a group")
     groups: int = Field(4, ge=1, description="Groups (prompts) per iteration")
     samples_per_group: int = Field(24, ge=2, description="Samples per group, K")
-    actors: int = Field(2, ge=1, description="Rollout actors")
-    cpus_per_actor: float = Field(1.0, gt=0)
-    gpus_per_actor: float = Field(0.0, ge=0)
-    plan_timeout_s: float = Field(600.0, gt=0, description="A plan that takes longer goes to another actor")
-    max_tries: int = Field(3, ge=1, description="Tries before a plan is given up and reported")
+    max_policy_lag: int = Field(
+        0,
+        ge=0,
+        description="Iterations by which the sampling policy may be behind the learner, so that sampling and "
+        "learning overlap; 0 takes turns, and one seed gives one run",
+    )
+
+
+class ActorSettings(Settings):
+    """Rollout actors: how many, and what each takes."""
+
+    min: int = Field(1, ge=1, description="elign scale goes no lower")
+    max: int = Field(2, ge=1, description="Actors that are wanted from the start; elign scale goes no higher")
+    num_cpus: float = Field(1.0, gt=0, description="CPUs of an actor")
+    num_gpus: float = Field(0.0, ge=0, description="GPUs of an actor, such as 0.25")
+    plan_timeout_s: float = Field(
+        600.0, gt=0, description="An actor that samples longer at one group is replaced"
+    )
+    max_tries: int = Field(5, ge=1, description="Tries before a group is set aside and reported")
+
+    @model_validator(mode="after")
+    def _in_order(self) -> ActorSettings:
+        if self.min > self.max:
+            raise ValueError(f"min = {self.min} is more than max = {self.max}")
+        return self
 
 
 class RewardSettings(Settings):
@@ -52,6 +72,9 @@ class RewardSettings(Settings):
     replicas: int = Field(1, ge=1, description="Copies of the force field that share the queries")
     num_cpus: float = Field(1.0, ge=0, description="CPUs of a replica")
     num_gpus: float = Field(0.0, ge=0, description="GPUs of a replica, such as 0.5")
+    timeout_s: float = Field(
+        300.0, gt=0, description="A replica that evaluates longer at one query is replaced"
+    )
     runtime_env: dict[str, Any] = Field(
         {}, description="Ray runtime environment of a replica, as in {py_executable: /envs/other/bin/python}"
     )
@@ -128,7 +151,12 @@ class LearnerSettings(Settings):
         None, ge=1, description="Trained steps of a group, drawn anew each iteration; none given: all"
     )
     ema_decay: float | None = Field(None, gt=0, lt=1, description="Averaged weights, used by best")
-    num_gpus: float = Field(0.0, ge=0)
+    learners: int = Field(
+        1,
+        ge=1,
+        description="Processes that share each minibatch; one learns in the run's own process",
+    )
+    num_gpus: float = Field(0.0, ge=0, description="GPUs of a learner")
 
 
 class RunSettings(Settings):
@@ -150,6 +178,7 @@ class TrainConfig(Settings):
 
     policy: PolicySettings = PolicySettings()
     rollout: RolloutSettings = RolloutSettings()
+    actors: ActorSettings = ActorSettings()
     reward: RewardSettings = RewardSettings()
     learner: LearnerSettings = LearnerSettings()
     run: RunSettings = RunSettings()

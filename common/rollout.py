@@ -49,8 +49,7 @@ class Trajectory:
 class ScoredTrajectory:
     """A trajectory and its rewards.
 
-    seconds: what ``sampling`` and waiting for the ``rewards`` took, and the processor's share of the former,
-    ``sampling_cpu``.
+    seconds: what ``sampling`` took by the clock, and of the processor, ``sampling_cpu``.
     """
 
     trajectory: Trajectory
@@ -59,11 +58,32 @@ class ScoredTrajectory:
 
 
 @dataclass(frozen=True)
+class SetAside:
+    """A plan that was given up; causes: what went wrong in each try."""
+
+    plan: RolloutPlan
+    causes: tuple[str, ...]
+
+    def __str__(self) -> str:
+        tries = "; ".join(f"try {i}: {cause}" for i, cause in enumerate(self.causes, 1))
+        plan = self.plan
+        return f"group {plan.group_id} ({plan.num_samples} molecules of {plan.num_atoms} atoms): {tries}"
+
+
+@dataclass(frozen=True)
 class Collection:
-    """Trajectories by ascending group id; plans_rerun: how often a plan was given out again."""
+    """Trajectories by ascending group id, and what was seen since the collection before.
+
+    plans_rerun: how often a plan was given out again. set_aside: plans that were given up. actor_seconds: how
+    long actors were there to sample, summed over them; waiting_seconds: of these, when one had no plan left
+    but those whose rewards were still to come.
+    """
 
     scored: list[ScoredTrajectory]
     plans_rerun: int
+    set_aside: tuple[SetAside, ...] = ()
+    actor_seconds: float = 0.0
+    waiting_seconds: float = 0.0
 
 
 def make_plans(

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
 from elign.common.errors import StorageError
 
 
@@ -31,9 +33,9 @@ def write_atomic(path: Path | str, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; what stood there is untouched"
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}; what stood there is untouched"
         ) from error
     finally:
         if temporary is not None:
@@ -66,9 +68,9 @@ def write_directory(path: Path | str, write: Callable[[Path], None]) -> None:
             shutil.rmtree(old)
         else:
             temporary.replace(path)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:  # safetensors has an error of its own for a full disk
         raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; what stood there is untouched"
+            f"cannot write {path}: {getattr(error, 'strerror', None) or error}; what stood there is untouched"
         ) from error
     finally:
         if temporary is not None and temporary.exists():

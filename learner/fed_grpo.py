@@ -28,13 +28,14 @@ from torch import Tensor
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
 from elign.common.policy import PolicySpec
-from elign.common.rollout import RolloutPlan, ScoredTrajectory, make_plans
+from elign.common.rollout import ScoredTrajectory, SetAside
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
 from elign.learner.fed_grpo_learner import EPOCH, LEARNING_RATE, NUM_ROWS, NUM_STEPS, FedGrpoLearner
 from elign.learner.learner_state import LearnerState
 from elign.learner.local_runner import LocalRunner
 from elign.learner.loss import UpdateStatistics
 from elign.learner.lr_schedule import learning_rate
+from elign.learner.plan_feed import PlanFeed, PlanState
 from elign.learner.policy_module import PolicyModule
 from elign.learner.rollout_metrics import rollout_metrics
 from elign.learner.rollout_source import RolloutSource
@@ -74,7 +75,10 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
         self.start_policy = str(start_policy)
         self.policy_spec = load_policy(start_policy).spec.model_dump(mode="json")
         self.make_source = make_source
-        self.learners(num_learners=0, num_gpus_per_learner=train_config.learner.num_gpus)
+        learners = train_config.learner.learners
+        self.learners(
+            num_learners=learners if learners > 1 else 0, num_gpus_per_learner=train_config.learner.num_gpus
+        )
         return self
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -89,7 +93,8 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
 
 
 class FedGrpo(Algorithm):  # type: ignore[misc]
-    """See the module's text. After each ``train()``: ``iteration_metrics``, ``scored``, ``rows_by_size``."""
+    """See the module's text. After each ``train()``: ``iteration_metrics``, ``scored``, ``set_aside``,
+    ``rows_by_size``."""
 
     @classmethod
     def get_default_config(cls) -> FedGrpoConfig:
@@ -104,20 +109,28 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         self.completed_iterations = 0
         self.iteration_metrics: dict[str, float] = {}
         self.scored: list[ScoredTrajectory] = []
+        self.set_aside: tuple[SetAside, ...] = ()
         self.rows_by_size: dict[int, int] = {}
         if config.make_source is None:
             raise ValueError("FedGrpoConfig.fed_grpo(make_source=...) was not called")
         self._source = config.make_source()
-        self.import_state(LearnerState(self._start_weights, None, {}), completed_iterations=0)
+        self._feed = PlanFeed(self._source, self.settings, self.spec.size_histogram)
+        self.import_state(LearnerState(self._start_weights, None, {}), PlanState(), completed_iterations=0)
 
-    def import_state(self, state: LearnerState, *, completed_iterations: int) -> None:
-        """Go on exactly from where ``state`` was exported."""
+    def import_state(self, state: LearnerState, plans: PlanState, *, completed_iterations: int) -> None:
+        """Go on from where ``state`` and ``plans`` were exported; exactly, unless sampling runs ahead."""
         reference = self._start_weights
         for result in self.learner_group.foreach_learner(
             lambda learner: learner.import_state(state, reference)
         ):
             _answer(result)
         self.completed_iterations = completed_iterations
+        self._feed.restore(plans)
+
+    @property
+    def plan_state(self) -> PlanState:
+        """Goes with ``export_state``."""
+        return self._feed.state
 
     def export_state(self) -> LearnerState:
         """All that the learners must remember; equal on every learner."""
@@ -132,24 +145,26 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         self._publish_weights()
         published = time.perf_counter()
 
-        collection = self._source.collect(self._make_plans())
+        harvest = self._feed.gather(self.completed_iterations)
+        scored = harvest.scored
         collected = time.perf_counter()
 
-        advantages = self._advantages(collection.scored)
-        rows = build_rows(collection.scored, advantages, self._trained_steps(collection.scored))
+        advantages = self._advantages(scored)
+        rows = build_rows(scored, advantages, self._trained_steps(scored))
         prepared, processor = time.perf_counter(), time.process_time()
 
-        statistics = self._update(rows, max(len(s.trajectory.times) - 1 for s in collection.scored))
+        statistics = self._update(rows, max(len(s.trajectory.times) - 1 for s in scored))
         updated, processor = time.perf_counter(), time.process_time() - processor
 
-        self.scored, self.rows_by_size = collection.scored, rows_by_size(rows)
+        self.scored, self.set_aside, self.rows_by_size = scored, harvest.set_aside, rows_by_size(rows)
         self.iteration_metrics = {
             "iteration": float(self.completed_iterations + 1),
-            **rollout_metrics(collection.scored, advantages, self.settings.reward, self.spec.dataset),
+            **rollout_metrics(scored, advantages, self.settings.reward, self.spec.dataset),
             **statistics.metrics(),
             "learning_rate": self._learning_rate(),
             "policy_version": float(self.completed_iterations),
-            "plans_rerun": float(collection.plans_rerun),
+            **harvest.metrics(),
+            "idle_share_learner": (collected - published) / (updated - started),
             "time_broadcast_s": published - started,
             "time_rollout_s": collected - published,
             "time_advantages_s": prepared - collected,
@@ -162,26 +177,18 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """RLlib's state (for Tune), with the iterations done; Elign's own runs use ``export_state``."""
-        return {**super().get_state(*args, **kwargs), "completed_iterations": self.completed_iterations}
+        own = {"completed_iterations": self.completed_iterations, "plans": self.plan_state}
+        return {**super().get_state(*args, **kwargs), **own}
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         self.completed_iterations = state["completed_iterations"]
+        self._feed.restore(state["plans"])
 
     def cleanup(self) -> None:
         """Stop learners and rollouts."""
         super().cleanup()
         self._source.stop()
-
-    def _make_plans(self) -> list[RolloutPlan]:
-        rollout = self.settings.rollout
-        return make_plans(
-            run_seed=self.settings.run.seed,
-            first_group=self.completed_iterations * rollout.groups,
-            num_groups=rollout.groups,
-            num_samples=rollout.samples_per_group,
-            size_histogram=self.spec.size_histogram,
-        )
 
     def _advantages(self, scored: Sequence[ScoredTrajectory]) -> list[Advantages]:
         reward = self.settings.reward

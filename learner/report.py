@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from elign.learner.line_chart import draw_chart
 from elign.learner.report_charts import Section, ends, sections
 from elign.learner.report_molecules import molecules_section, read_sampled
 from elign.learner.run_metrics import read_metrics
+from elign.learner.set_aside_log import read_set_aside
 
 REPORT_FILE = "report.html"
 _NOTICEABLE = 0.01
@@ -53,6 +54,7 @@ def write_report(run_dir: Path | str) -> Path:
         *(_section(section, iterations, columns) for section in sections(columns)[:1]),
         _molecules(run_dir),
         *(_section(section, iterations, columns) for section in sections(columns)[1:]),
+        _given_up(read_set_aside(run_dir)),
         _settings(config, state),
         "<footer>Smoothed over about a tenth of the run (bold), raw values behind (thin). "
         "Figures of single iterations: metrics.parquet, or TensorBoard on tensorboard/.</footer>",
@@ -135,6 +137,23 @@ def _molecules(run_dir: Path) -> str:
             "The molecules of the starting and the best policy are sampled when the run ends.</p></section>"
         )
     return molecules_section(read_sampled(before), read_sampled(after))
+
+
+def _given_up(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Groups without a result, and why; nothing where there are none."""
+    if not entries:
+        return ""
+    rows = "".join(
+        f"<tr><td>{entry['iteration']}</td><td>{entry['group']}</td><td>{entry['num_atoms']}</td>"
+        f"<td>{escape('; '.join(entry['causes']))}</td></tr>"
+        for entry in entries
+    )
+    head = "<tr><th>iteration</th><th>group</th><th>atoms</th><th>what went wrong in each try</th></tr>"
+    return (
+        '<section><h2>Groups set aside</h2><p class="lead">They failed as often as actors.max_tries allows, '
+        "and their iterations went on without them.</p>"
+        f'<div class="scroll"><table><thead>{head}</thead><tbody>{rows}</tbody></table></div></section>'
+    )
 
 
 def _settings(config: Mapping[str, Any], state: Mapping[str, Any]) -> str:

@@ -43,7 +43,6 @@ def rollout_metrics(
         "molecules": float(len(molecules)),
         "sampling_s": sum(s.seconds["sampling"] for s in scored),
         "time_sampling_cpu_s": sum(s.seconds["sampling_cpu"] for s in scored),
-        "reward_wait_s": sum(s.seconds["rewards"] for s in scored),
     }
 
 

@@ -11,14 +11,22 @@ from elign.common.rollout import Collection, RolloutPlan
 
 
 class RolloutSource(Protocol):
-    """Turns plans into scored trajectories under the published weights."""
+    """Turns plans into scored trajectories; it may work on them while nobody waits."""
 
     def publish(self, weights: Mapping[str, Tensor], version: int) -> None:
-        """Use these weights from now on."""
+        """Use these weights for what is begun from now on."""
         ...
 
-    def collect(self, plans: Sequence[RolloutPlan]) -> Collection:
-        """Every plan exactly once; raises RolloutError when one cannot be completed."""
+    def submit(self, plans: Sequence[RolloutPlan]) -> None:
+        """Begin with these as soon as possible."""
+        ...
+
+    def take(self, number: int) -> Collection:
+        """Wait until that many of the submitted plans are finished; each comes exactly once."""
+        ...
+
+    def forget(self) -> None:
+        """Drop all that was submitted and not taken."""
         ...
 
     def stop(self) -> None:

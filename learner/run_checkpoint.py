@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,20 @@ from elign.common.errors import CheckpointError
 from elign.common.policy import PolicySpec
 from elign.common.storage import write_directory, write_json
 from elign.learner.learner_state import LearnerState
+from elign.learner.plan_feed import PlanState
 
 CHECKPOINTS, LEARNER_FILE, STATE_FILE = "checkpoints", "learner.safetensors", "state.json"
-FORMAT = "elign-run-1"
+FORMAT = "elign-run-2"
+log = logging.getLogger("elign")
 
 
 @dataclass(frozen=True)
 class RunCheckpoint:
-    """What a run needs to go on: the learner's state after ``completed_iterations``."""
+    """What a run needs to go on: the learner's state after ``completed_iterations``, and its plans'."""
 
     completed_iterations: int
     learner: LearnerState
+    plans: PlanState
 
 
 def save_checkpoint(
@@ -52,6 +56,7 @@ def save_checkpoint(
         state = {
             "format": FORMAT,
             "completed_iterations": checkpoint.completed_iterations,
+            **asdict(checkpoint.plans),
             "sha256": {name: _sha256(temporary / name) for name in (WEIGHTS, LEARNER_FILE)},
         }
         write_json(temporary / STATE_FILE, state)
@@ -67,14 +72,34 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
     return sorted(path for path in (run_dir / CHECKPOINTS).glob("iteration_*") if path.is_dir())
 
 
+def load_newest(run_dir: Path) -> RunCheckpoint | None:
+    """The newest checkpoint that is whole; None where there is no checkpoint at all.
+
+    Damaged ones that are newer get a warning and ``damaged_`` before their name. Raises CheckpointError, and
+    renames nothing, when none is whole.
+    """
+    damaged: dict[Path, CheckpointError] = {}
+    for folder in reversed(list_checkpoints(run_dir)):
+        try:
+            checkpoint = load_checkpoint(folder)
+        except CheckpointError as error:
+            damaged[folder] = error
+            continue
+        for path, reason in damaged.items():
+            log.warning("%s; going on from %s instead", reason, folder.name)
+            path.rename(path.with_name(f"damaged_{path.name}"))
+        return checkpoint
+    if damaged:
+        raise next(iter(damaged.values()))
+    return None
+
+
 def load_checkpoint(folder: Path) -> RunCheckpoint:
     """Read a checkpoint; raises CheckpointError, naming the file, when it is missing, damaged or foreign."""
     state = _read_state(folder)
     for name, checksum in state["sha256"].items():
         if not (folder / name).exists() or _sha256(folder / name) != checksum:
-            raise CheckpointError(
-                f"{folder / name} is missing or damaged; remove {folder} to resume from an older checkpoint"
-            )
+            raise CheckpointError(f"{folder / name} is missing or damaged")
     weights: dict[str, Tensor] = dict(load_policy(folder).state_dict())
     try:
         tensors = load_file(folder / LEARNER_FILE)
@@ -82,7 +107,8 @@ def load_checkpoint(folder: Path) -> RunCheckpoint:
         raise CheckpointError(f"{folder / LEARNER_FILE} is not a safetensors file: {error}") from error
     average = _with_prefix(tensors, "average/")
     learner = LearnerState(weights, average or None, _with_prefix(tensors, "moments/"))
-    return RunCheckpoint(int(state["completed_iterations"]), learner)
+    plans = PlanState(int(state["next_group"]), tuple(state["open_groups"]))
+    return RunCheckpoint(int(state["completed_iterations"]), learner, plans)
 
 
 def _read_state(folder: Path) -> dict[str, Any]:

@@ -5,13 +5,15 @@ run_dir/
     start/  best/                                             policies: the starting one, and the best so far
     checkpoints/iteration_000010/                             to resume from
     samples/iteration_000010.parquet                          that iteration's molecules
+    plans_set_aside.json                                      groups that were given up, and why
+    control.json  status.json                                 see ``run_control``
     before.parquet  after.parquet                             the same sizes and seeds, start against best
 """
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -27,17 +29,14 @@ from elign.common.errors import ConfigError
 from elign.common.molecule_io import write_molecules
 from elign.common.molecules import Molecules
 from elign.common.policy import PolicySpec
-from elign.common.rollout import ScoredTrajectory
+from elign.common.rollout import ScoredTrajectory, SetAside
 from elign.common.storage import write_atomic, write_directory, write_json
 from elign.learner.learner_state import LearnerState
+from elign.learner.plan_feed import PlanState
 from elign.learner.rollout_metrics import OBJECTIVE
-from elign.learner.run_checkpoint import (
-    RunCheckpoint,
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
+from elign.learner.run_checkpoint import RunCheckpoint, load_newest, save_checkpoint
 from elign.learner.run_metrics import MetricsLog, Row, best_iteration
+from elign.learner.set_aside_log import SetAsideLog
 
 
 class RunDirectory:
@@ -49,7 +48,7 @@ class RunDirectory:
             raise ConfigError(
                 f"{run_dir} is not empty; continue its run with --resume, or name another folder"
             )
-        self.checkpoint = self._last_checkpoint()
+        self.checkpoint = load_newest(run_dir)  # None where the run ended before its first: it begins anew
         policy = None if self.start.exists() else load_policy(config.policy.checkpoint)
         text = dump_config(config)
         write_atomic(run_dir / "config.yaml", lambda path: _write_text(path, text))
@@ -57,6 +56,7 @@ class RunDirectory:
             metadata = {"start_of": config.policy.checkpoint, "num_steps": config.rollout.num_steps}
             save_policy(policy, self.start, metadata)
         self.metrics = MetricsLog(run_dir, completed=self.completed_iterations)
+        self._set_aside = SetAsideLog(run_dir, completed=self.completed_iterations)
         self.write_state("running", self.completed_iterations)
 
     @property
@@ -87,10 +87,11 @@ class RunDirectory:
             },
         )
 
-    def log(self, row: Row, scored: list[ScoredTrajectory]) -> None:
-        """Figures of one more iteration, and its molecules when it is their turn."""
+    def log(self, row: Row, scored: list[ScoredTrajectory], set_aside: Sequence[SetAside] = ()) -> None:
+        """Figures of one more iteration, groups it gave up, and its molecules when it is their turn."""
         self.metrics.append(row)
         iteration = int(row["iteration"])
+        self._set_aside.append(iteration, set_aside)
         if iteration % self.config.run.sample_every == 0:
             self._write_samples(self.path / "samples" / f"iteration_{iteration:06d}.parquet", scored)
 
@@ -121,11 +122,11 @@ class RunDirectory:
             lambda folder: write_policy_files(spec, learner.best_weights, folder, self._metadata()),
         )
 
-    def save(self, spec: PolicySpec, learner: LearnerState) -> Path:
+    def save(self, spec: PolicySpec, learner: LearnerState, plans: PlanState) -> Path:
         """Write a checkpoint; and ``best/`` while no iteration has earned that place yet."""
         if not self.best.exists():
             self.save_best(spec, learner)
-        checkpoint = RunCheckpoint(len(self.metrics.rows), learner)
+        checkpoint = RunCheckpoint(len(self.metrics.rows), learner, plans)
         return save_checkpoint(
             self.path, checkpoint, spec, self._metadata(), keep_last=self.config.run.keep_last
         )
@@ -144,11 +145,6 @@ class RunDirectory:
             "seed": self.config.run.seed,
             "rollout_metrics": {name: last[name] for name in names if name in last},
         }
-
-    def _last_checkpoint(self) -> RunCheckpoint | None:
-        """None where the run ended before its first checkpoint; it then begins anew."""
-        checkpoints = list_checkpoints(self.path)
-        return load_checkpoint(checkpoints[-1]) if checkpoints else None
 
     def _write_samples(self, path: Path, scored: list[ScoredTrajectory]) -> None:
         rewards = [s.rewards for s in scored]

@@ -6,10 +6,15 @@ row and a resumed run can cut it back to its checkpoint.
 Where an iteration's time goes, in seconds: ``time_broadcast_s`` publishing the weights, ``time_rollout_s``
 until the last group is there, ``time_advantages_s`` normalizing rewards and building rows, ``time_update_s``
 the optimizer steps; ``time_iteration_s`` is all of it with the driver's own figures. ``sampling_s`` and
-``reward_wait_s`` are sums over the actors, which work at the same time: for what is left of
-``rollout.actors`` times ``time_rollout_s`` they were idle. ``time_sampling_cpu_s`` and ``time_update_cpu_s``
-(of a learner in the driver's process) are processor time: less than the threads had means that the machine
-was busy with something else, or that they waited.
+``reward_wait_s`` (an actor has nothing to sample, and rewards are still to come) are sums over the actors,
+which work at the same time: for what is left of their number times ``time_rollout_s`` they were idle.
+``time_sampling_cpu_s`` and ``time_update_cpu_s`` (of a learner in the driver's process) are processor time:
+less than the threads had means that the machine was busy with something else, or that they waited.
+
+``idle_share_learner`` is what waiting for groups takes of an iteration, ``idle_share_actors`` what the actors
+did not sample since the iteration before. ``policy_lag_mean`` and ``policy_lag_max`` say by how many
+iterations the sampling policy was behind; ``plans_rerun``, ``plans_dropped_stale`` and ``plans_set_aside``
+count groups that were given out again, sampled by too old a policy, and given up.
 """
 
 from __future__ import annotations

@@ -13,6 +13,8 @@ replica gives them, or on how often it was asked.
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -37,6 +39,10 @@ class Replica(Protocol):
 
     async def answer(self, request: Any) -> Any:
         """Raises ReplicaLost when it died, and what is wrong with the request itself otherwise."""
+        ...
+
+    def end(self) -> None:
+        """Give back what it holds; it may be hanging."""
         ...
 
 
@@ -70,6 +76,7 @@ class _Slot:
     replica: Replica
     queries: int = 0
     load: int = 0
+    heard: float = 0.0  # monotonic seconds of the last answer, or of the last query it got
 
     def has_room(self, size: int) -> bool:
         return self.queries < _QUERIES_AHEAD or self.load + size <= self.replica.appetite
@@ -83,12 +90,16 @@ class Dispatcher:
         start_replica: Callable[[], Awaitable[Replica]],
         *,
         replicas: int,
+        timeout_s: float = math.inf,
         restart_pause_s: float = _RESTART_PAUSE_S,
     ) -> None:
         """start_replica: returns a replica that is ready. It raises ForceFieldError when one cannot be
-        started, which is final, and ReplicaLost when one died while starting, which may pass."""
+        started, which is final, and ReplicaLost when one died while starting, which may pass.
+
+        timeout_s: a replica that gives no answer for so long while it has queries is ended and replaced."""
         self._start_replica = start_replica
         self._number = replicas
+        self._timeout_s = timeout_s
         self._restart_pause_s = restart_pause_s
         self._slots: list[_Slot] = []
         self._queue: FairQueue[_Query] = FairQueue()
@@ -155,16 +166,28 @@ class Dispatcher:
             self._spawn(self._running, self._run(query, slot))
 
     async def _run(self, query: _Query, slot: _Slot) -> None:
-        asking = asyncio.ensure_future(slot.replica.answer(query.request))
-        await asyncio.wait([asking])
+        error, answer = await self._answer(query, slot)
         slot.queries, slot.load = slot.queries - 1, slot.load - query.size
-        error = asking.exception()
         if isinstance(error, ReplicaLost):
             self._replace(slot)
             self._ask_again(query, error)
         else:
-            self._settle(query, error, None if error else asking.result())
+            self._settle(query, error, answer)
         self._pump()
+
+    async def _answer(self, query: _Query, slot: _Slot) -> tuple[BaseException | None, Any]:
+        """(what went wrong, or None; the answer). A replica that hangs is ended, and counts as lost."""
+        asking = asyncio.ensure_future(slot.replica.answer(query.request))
+        slot.heard = time.monotonic()
+        while not asking.done() and (left := slot.heard + self._timeout_s - time.monotonic()) > 0:
+            await asyncio.wait([asking], timeout=None if math.isinf(left) else left)
+        if not asking.done():
+            asking.cancel()
+            slot.replica.end()
+            return ReplicaLost(f"{slot.replica.name} gave no answer for {self._timeout_s:g} s"), None
+        slot.heard = time.monotonic()
+        error = asking.exception()
+        return error, None if error else asking.result()
 
     def _ask_again(self, query: _Query, loss: ReplicaLost) -> None:
         if query.tries >= MAX_TRIES:

@@ -105,8 +105,11 @@ class ReplicaHandle:
         try:
             return await _result_of(getattr(self._actor, method).remote(argument))
         except ReplicaLost:
-            ray.kill(self._actor)  # where it is only out of reach, it must not keep its device
+            self.end()  # where it is only out of reach, it must not keep its device
             raise
+
+    def end(self) -> None:
+        ray.kill(self._actor)
 
     async def stats(self) -> QueueStats:
         stats: QueueStats = await _result_of(self._actor.stats.remote())

@@ -61,7 +61,11 @@ class RewardServer:
         """dataset: "qm9" or "geom", whose bond tables decide on stability. See ``refusal``."""
         self._number = settings.replicas
         self._repeats: Repeats[RewardAnswer] = Repeats()
-        self._dispatcher = Dispatcher(lambda: start_replica(settings, dataset), replicas=settings.replicas)
+        self._dispatcher = Dispatcher(
+            lambda: start_replica(settings, dataset),
+            replicas=settings.replicas,
+            timeout_s=settings.timeout_s,
+        )
         self._calls = 0
 
     async def refusal(self) -> str | None:

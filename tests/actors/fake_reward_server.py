@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import Any
 
@@ -21,12 +22,22 @@ class FakeRewardServer:
     def __init__(self) -> None:
         self.delay_s = 0.0
         self.failing_group: int | None = None
+        self.open = threading.Event()
+        self.open.set()
+
+    def hold(self) -> None:
+        """Answer nothing until ``release``."""
+        self.open.clear()
+
+    def release(self) -> None:
+        self.open.set()
 
     def set(self, delay_s: float, failing_group: int | None) -> None:
         """Wait so long before each answer; fail for that group."""
         self.delay_s, self.failing_group = delay_s, failing_group
 
     def score(self, query: RewardQuery, **_: str) -> RewardAnswer:
+        self.open.wait()
         time.sleep(self.delay_s)
         if query.group_id == self.failing_group:
             raise ValueError("no reward today")
@@ -48,4 +59,4 @@ class FakeRewardServer:
 
 def start_fake_reward_server(*_: Any) -> Any:
     """A handle; takes the place of ``start_reward_server``."""
-    return ray.remote(FakeRewardServer).options(max_concurrency=4, num_cpus=0).remote()
+    return ray.remote(FakeRewardServer).options(max_concurrency=16, num_cpus=0).remote()

@@ -36,7 +36,7 @@ from elign.learner.memory_cost import UpdateSize, learner_memory
 FEW = (
     "rollout.num_steps=5",
     "rollout.groups=1",
-    "rollout.actors=1",
+    "actors.max=1",
     "rollout.samples_per_group=8",
     # the shipped force field is at hand, and with random weights only stability can be judged
     "reward.force_field=elign-mace-small",

@@ -9,7 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from elign.common.config import LearnerSettings, RewardSettings, RolloutSettings, RunSettings, TrainConfig
+from elign.common.config import (
+    ActorSettings,
+    LearnerSettings,
+    RewardSettings,
+    RolloutSettings,
+    RunSettings,
+    TrainConfig,
+)
 from elign.common.config import PolicySettings as Policy
 from elign.common.config_load import config_schema, dump_config, list_presets, load_config, load_settings
 from elign.common.errors import ConfigError
@@ -23,9 +30,8 @@ COUNT = st.integers(min_value=1, max_value=2**40)
 CONFIGS = st.builds(
     TrainConfig,
     policy=st.builds(Policy, checkpoint=st.text(st.characters(exclude_categories=["Cs"]))),
-    rollout=st.builds(
-        RolloutSettings, num_steps=st.integers(2, 1000), shared_prefix=FRACTION, groups=COUNT, actors=COUNT
-    ),
+    rollout=st.builds(RolloutSettings, num_steps=st.integers(2, 1000), shared_prefix=FRACTION, groups=COUNT),
+    actors=st.builds(ActorSettings, max=COUNT),
     reward=st.builds(
         RewardSettings,
         force_field=st.sampled_from(
@@ -70,11 +76,13 @@ def test_the_presets_load_and_are_these_three() -> None:
 
 def test_overrides_win_over_the_file_which_wins_over_the_preset(tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text("rollout:\n  groups: 3\n  actors: 5\nlearner: {learning_rate: 3e-5}\n", encoding="utf-8")
+    file.write_text(
+        "rollout:\n  groups: 3\nactors: {max: 5}\nlearner: {learning_rate: 3e-5}\n", encoding="utf-8"
+    )
     config = load_config(
         "laptop", file, ["rollout.groups=7", "learner.ema_decay=null", "reward.device=cuda:1"]
     )
-    assert (config.rollout.groups, config.rollout.actors, config.rollout.num_steps) == (7, 5, 50)
+    assert (config.rollout.groups, config.actors.max, config.rollout.num_steps) == (7, 5, 50)
     assert (config.learner.learning_rate, config.reward.device) == (3e-5, "cuda:1")
 
 
@@ -90,7 +98,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("rollout.num_step=3", ["rollout.num_step", "did you mean rollout.num_steps", "samples_per_group"]),
         (
             "num_steps=3",
-            ["num_steps", "rollout.num_steps", "top level: policy, rollout, reward, learner, run"],
+            ["num_steps", "rollout.num_steps", "top level: policy, rollout, actors, reward, learner, run"],
         ),
         ("rolout.groups=3", ["rolout", "rollout"]),
         ("rollout.num_steps=1", ["rollout.num_steps = 1", "greater than or equal to 2"]),
@@ -103,6 +111,7 @@ def test_an_empty_file_changes_nothing(tmp_path: Path) -> None:
         ("rollout=3", ["rollout = 3", "section", "num_steps"]),
         ("rollout.groups.x=3", ["rollout.groups", "integer"]),
         ("rollout.groups", ["rollout.groups", "section.key=value"]),
+        ("actors.min=3", ["actors", "min = 3 is more than max = 2"]),
         ("learner.learning_rate=[1", ["--set learner.learning_rate", "line 1"]),
         ("=3", ["=3", "section.key=value"]),
     ],
@@ -178,6 +187,6 @@ def test_settings_of_any_model_can_be_loaded() -> None:
 
 def test_the_schema_describes_every_section() -> None:
     schema = config_schema()
-    assert set(schema["properties"]) == {"policy", "rollout", "reward", "learner", "run"}
+    assert set(schema["properties"]) == {"policy", "rollout", "actors", "reward", "learner", "run"}
     assert schema["additionalProperties"] is False
     assert schema["$defs"]["RolloutSettings"]["properties"]["num_steps"]["minimum"] == 2

@@ -16,6 +16,8 @@ Elign = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = [
     ("train",),
+    ("status",),
+    ("scale",),
     ("sample",),
     ("score",),
     ("relax",),
@@ -93,10 +95,9 @@ def test_the_version_is_printed(elign: Elign) -> None:
 
 def _readme_commands() -> list[str]:
     """The ``elign ...`` lines in the README's code blocks."""
-    blocks = re.findall(
-        r"```(?:bash)?\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
-    )
-    joined = [block.replace("\\\n", " ") for block in blocks]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    joined = [block.replace("\\\n", " ") for language, block in blocks if language in ("", "bash")]
     lines = [line.removeprefix("$ ") for block in joined for line in block.splitlines()]
     return [line for line in lines if line.startswith("elign ")]
 

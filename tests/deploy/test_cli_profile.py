@@ -105,7 +105,7 @@ def test_wrong_input_is_refused_before_any_work(elign: Elign) -> None:
     for arguments, word in (
         ((), "--preset laptop"),
         (("--preset", "labtop"), "laptop, paper-geom, paper-qm9"),
-        (("--preset", "laptop", "--set", "rollout.actor=3"), "did you mean rollout.actors"),
+        (("--preset", "laptop", "--set", "actors.maxi=3"), "did you mean actors.max"),
         (("--preset", "laptop", "--set", "reward.force_field=nobody"), "gfn2-xtb"),
         (("--preset", "laptop", "--set", "policy.checkpoint=nobody"), "nobody"),
     ):

@@ -20,7 +20,8 @@ from elign.common.policy import DiffusionPolicy, PolicySpec
 Elign = Callable[..., "subprocess.CompletedProcess[str]"]
 CONFIG = """
 policy: {checkpoint: tiny}
-rollout: {num_steps: 6, shared_prefix: 0.5, groups: 2, samples_per_group: 3, actors: 1}
+rollout: {num_steps: 6, shared_prefix: 0.5, groups: 2, samples_per_group: 3}
+actors: {max: 1}
 reward: {force_field: gfn2-xtb, stability_weight: 1.0, energy_weight: 0.0}
 learner: {kl_coefficient: 0.0, clip_range: 0.1, learning_rate: 1e-4, minibatch_size: 8}
 run: {iterations: 2, sample_every: 1, checkpoint_every: 1}

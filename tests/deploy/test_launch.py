@@ -45,6 +45,7 @@ TINY = (
     "run.sample_every=2",
     "run.best_window=2",
 )
+CLOCK = ("sampling_s", "reward_wait_s", "idle_share_actors", "idle_share_learner")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,7 +74,7 @@ def figures(run_dir: Path) -> list[Row]:
         {
             name: -999.0 if math.isnan(value) else value
             for name, value in row.items()
-            if not name.startswith("time_") and name not in ("sampling_s", "reward_wait_s")
+            if not name.startswith("time_") and name not in CLOCK
         }
         for row in read_metrics(run_dir)
     ]
@@ -105,13 +106,13 @@ class Interrupt:
 
 def test_resumed_run_and_other_number_of_actors_equal_the_uninterrupted_run(tmp_path: Path) -> None:
     straight, resumed = tmp_path / "straight", tmp_path / "resumed"
-    summary = train(config(tmp_path, "rollout.actors=1"), straight)
+    summary = train(config(tmp_path, "actors.max=1"), straight)
     assert summary["completed_iterations"] == 4
     with pytest.raises(KeyboardInterrupt):
-        train(config(tmp_path, "rollout.actors=2"), resumed, on_iteration=Interrupt(3, signal.SIGTERM))
+        train(config(tmp_path, "actors.max=2"), resumed, on_iteration=Interrupt(3, signal.SIGTERM))
     assert json.loads((resumed / "run.json").read_text())["state"] == "interrupted"
     assert len(read_metrics(resumed)) == 3
-    train(config(tmp_path, "rollout.actors=2"), resumed, resume=True)
+    train(config(tmp_path, "actors.max=2"), resumed, resume=True)
     assert_same_run(straight, resumed)
     for name in ("best", "start"):
         mine, theirs = load_policy(straight / name).state_dict(), load_policy(resumed / name).state_dict()
@@ -163,7 +164,7 @@ def test_shipped_policy_and_force_field_train_and_resume_exactly(
     shorter = (*sizes, "learner.skip_last=2", "run.checkpoint_every=1", "run.sample_every=1")
     settings = load_config("laptop", None, shorter)
     train(settings, tmp_path / "straight")
-    one_actor = settings.model_copy(update={"rollout": settings.rollout.model_copy(update={"actors": 1})})
+    one_actor = settings.model_copy(update={"actors": settings.actors.model_copy(update={"max": 1})})
     with pytest.raises(KeyboardInterrupt):
         train(one_actor, tmp_path / "resumed", on_iteration=Interrupt(1))
     train(one_actor, tmp_path / "resumed", resume=True)

@@ -67,7 +67,5 @@ def roll_out_groups(
             policy_version=0,
         )
         rewards = random_rewards(len(trajectory.times) - 1, num_samples, seed=group)
-        scored.append(
-            ScoredTrajectory(trajectory, rewards, {"sampling": 1.0, "sampling_cpu": 0.9, "rewards": 0.5})
-        )
+        scored.append(ScoredTrajectory(trajectory, rewards, {"sampling": 1.0, "sampling_cpu": 0.9}))
     return scored

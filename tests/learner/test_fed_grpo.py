@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import ray
@@ -44,6 +43,7 @@ SETTINGS = (
     "learner.skip_last=1",
     "run.iterations=10",
 )
+CLOCK = ("time_", "idle_share")
 
 
 class LocalSource:
@@ -51,13 +51,21 @@ class LocalSource:
 
     def __init__(self, spec: PolicySpec, spoil: str = "") -> None:
         self.policy, self.spoil, self.version = tiny_policy(**spec.model_dump()), spoil, -1
+        self.done: list[ScoredTrajectory] = []
 
     def publish(self, weights: Mapping[str, Tensor], version: int) -> None:
         self.policy.load_state_dict(weights)
         self.version = version
 
-    def collect(self, plans: Sequence[RolloutPlan]) -> Collection:
-        return Collection([self._run(plan) for plan in plans], plans_rerun=0)
+    def submit(self, plans: Sequence[RolloutPlan]) -> None:
+        self.done += [self._run(plan) for plan in plans]
+
+    def take(self, number: int) -> Collection:
+        taken, self.done = self.done[:number], self.done[number:]
+        return Collection(taken, plans_rerun=0, actor_seconds=10.0)
+
+    def forget(self) -> None:
+        self.done = []
 
     def stop(self) -> None:
         """Nothing is held."""
@@ -80,7 +88,7 @@ class LocalSource:
             )
         if self.spoil == "nan":
             trajectory = replace(trajectory, log_prob=trajectory.log_prob * math.nan)
-        return ScoredTrajectory(trajectory, rewards, {"sampling": 1.0, "sampling_cpu": 0.9, "rewards": 0.5})
+        return ScoredTrajectory(trajectory, rewards, {"sampling": 1.0, "sampling_cpu": 0.9})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -92,7 +100,7 @@ def _ray() -> Iterator[None]:
     ray.shutdown()
 
 
-def build(tmp_path: Path, *overrides: str, spoil: str = "", num_learners: int = 0) -> FedGrpo:
+def build(tmp_path: Path, *overrides: str, spoil: str = "") -> FedGrpo:
     policy = tiny_policy()
     save_policy(policy, tmp_path / "policy")
     settings: TrainConfig = load_config(
@@ -103,7 +111,6 @@ def build(tmp_path: Path, *overrides: str, spoil: str = "", num_learners: int = 
         start_policy=tmp_path / "policy",
         make_source=partial(LocalSource, policy.spec, spoil),
     )
-    config.learners(num_learners=num_learners)
     algorithm: FedGrpo = config.build_algo(use_copy=False)
     return algorithm
 
@@ -183,13 +190,13 @@ def test_average_follows_the_weights(tmp_path: Path) -> None:
 def test_importing_an_exported_state_goes_on_exactly(tmp_path: Path) -> None:
     algorithm = build(tmp_path)
     train(algorithm, 1)
-    state: Any = algorithm.export_state()
+    state, plans = algorithm.export_state(), algorithm.plan_state
     first = train(algorithm, 1)[0]
     end = flat(algorithm.export_state())
-    algorithm.import_state(state, completed_iterations=1)
+    algorithm.import_state(state, plans, completed_iterations=1)
     again = train(algorithm, 1)[0]
     assert torch.equal(end, flat(algorithm.export_state()))
-    assert all(first[name] == again[name] for name in first if not name.startswith("time_"))
+    assert all(first[name] == again[name] for name in first if not name.startswith(CLOCK))
     algorithm.stop()
 
 
@@ -202,7 +209,7 @@ def test_rllib_checkpoint_goes_on_exactly_too(tmp_path: Path) -> None:
     restored = build(tmp_path, "learner.ema_decay=0.75")
     restored.restore_from_path(tmp_path / "checkpoint")
     again, other = train(restored, 1)[0], restored.export_state()
-    assert all(first[name] == again[name] for name in first if not name.startswith("time_"))
+    assert all(first[name] == again[name] for name in first if not name.startswith(CLOCK))
     assert torch.equal(flat(end), flat(other))
     assert end.average is not None
     assert other.average is not None
@@ -210,12 +217,27 @@ def test_rllib_checkpoint_goes_on_exactly_too(tmp_path: Path) -> None:
     restored.stop()
 
 
+def test_sampling_ahead_keeps_the_lag_and_uses_every_group_once(tmp_path: Path) -> None:
+    algorithm = build(tmp_path, "rollout.max_policy_lag=1", "run.iterations=4")
+    seen, lags = [], []
+    for row in (train(algorithm, 1)[0] for _ in range(4)):
+        seen += [s.trajectory.plan.group_id for s in algorithm.scored]
+        lags.append((row["policy_lag_mean"], row["plans_dropped_stale"]))
+        assert algorithm.plan_state.next_group == min(3 * (row["iteration"] + 1), 12)
+    assert seen == list(range(12))
+    assert lags == [(0.0, 0.0), (1.0, 0.0), (1.0, 0.0), (1.0, 0.0)]
+    algorithm.stop()
+
+
 @pytest.mark.slow
-def test_two_learners_equal_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("minibatch", [7, 12, 1000])
+def test_several_learners_equal_one(tmp_path: Path, minibatch: int) -> None:
+    """36 or fewer rows: also where the last minibatch is shorter, or a learner gets fewer rows."""
     ends = []
-    for num_learners in (0, 2):
-        algorithm = build(tmp_path, num_learners=num_learners)
-        train(algorithm, 3)
+    for learners in (1, 2):
+        batch = f"learner.minibatch_size={minibatch}"
+        algorithm = build(tmp_path, f"learner.learners={learners}", batch)
+        train(algorithm, 2)
         ends.append(flat(algorithm.export_state()))
         algorithm.stop()
     assert float((ends[0] - ends[1]).abs().max()) < 1e-5

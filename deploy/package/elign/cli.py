@@ -23,7 +23,9 @@ from elign.commands import (
     profile,
     relax,
     sample,
+    scale,
     score,
+    status,
     train,
 )
 from elign.common.errors import CheckpointError, ConfigError, DataError, ElignError, ForceFieldError
@@ -39,6 +41,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("train")(train.train)
+app.command("status")(status.status)
+app.command("scale")(scale.scale)
 app.command("sample")(sample.sample)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)

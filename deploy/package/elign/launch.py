@@ -29,6 +29,8 @@ from elign.common.config import TrainConfig
 from elign.common.errors import ConfigError, RolloutError
 from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
+from elign.common.pool_status import PoolControl
+from elign.common.run_control import RunControl
 from elign.common.sampling import branch_index, sample_molecules
 from elign.learner.fed_grpo import FedGrpo, FedGrpoConfig
 from elign.learner.gaming_watch import ALARM_PREFIX, alarm_figures, run_alarms, watch_figures
@@ -63,7 +65,7 @@ def train(
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)
-    with assembled(config, directory.start) as parts:
+    with assembled(config, directory.start, RunControl(directory.path)) as parts:
         _run(parts.algorithm, directory, parts.stop, on_iteration)
     _write_comparison(directory.path / "after.parquet", load_policy(directory.best), config)
     directory.write_state("finished", parts.algorithm.completed_iterations)
@@ -94,16 +96,21 @@ class Assembly:
 
 
 @contextmanager
-def assembled(config: TrainConfig, start_policy: Path) -> Iterator[Assembly]:
-    """Ray, reward server, pool and algorithm for the block, in which signals ask for a stop."""
+def assembled(
+    config: TrainConfig, start_policy: Path, control: PoolControl | None = None
+) -> Iterator[Assembly]:
+    """Ray, reward server, pool and algorithm for the block, in which signals ask for a stop.
+
+    control: may change the number of actors meanwhile.
+    """
     policy = load_policy(start_policy).spec
     pools: list[RolloutPool] = []
     with ray_session(config), stop_on_signals() as stop:
         server = start_reward_server(config.reward, policy.dataset)
 
         def make_pool() -> RolloutPool:
-            arguments = (policy.model_dump(mode="json"), config.rollout, config.reward, server)
-            pools.append(RolloutPool(*arguments, lambda: stop.requested))
+            spec = policy.model_dump(mode="json")
+            pools.append(RolloutPool(spec, config, server, lambda: stop.requested, control))
             return pools[-1]
 
         algorithm = build_algorithm(config, start_policy, make_pool)
@@ -131,7 +138,9 @@ def _run(
     """Iterations until the last one, each logged, the best and every n-th saved."""
     if directory.checkpoint is not None:
         algorithm.import_state(
-            directory.checkpoint.learner, completed_iterations=directory.completed_iterations
+            directory.checkpoint.learner,
+            directory.checkpoint.plans,
+            completed_iterations=directory.completed_iterations,
         )
     settings, judge = directory.config.run, Gfn2ForceField()
     try:
@@ -140,18 +149,18 @@ def _run(
                 raise KeyboardInterrupt
             algorithm.train()
             row = _watched(algorithm, directory, judge)
-            directory.log(row, algorithm.scored)
+            directory.log(row, algorithm.scored, algorithm.set_aside)
             done = algorithm.completed_iterations
             if directory.is_best():
                 directory.save_best(algorithm.spec, algorithm.export_state())
             if done % settings.checkpoint_every == 0 or done == settings.iterations:
-                directory.save(algorithm.spec, algorithm.export_state())
+                directory.save(algorithm.spec, algorithm.export_state(), algorithm.plan_state)
             if on_iteration is not None:
                 on_iteration(row)
     except (KeyboardInterrupt, RolloutError) as error:
         # a second signal may have hit the middle of an update: then only the last checkpoint is sound
         if not stop.forced:
-            directory.save(algorithm.spec, algorithm.export_state())
+            directory.save(algorithm.spec, algorithm.export_state(), algorithm.plan_state)
         interrupted = isinstance(error, KeyboardInterrupt)
         directory.write_state("interrupted" if interrupted else "failed", algorithm.completed_iterations)
         raise
@@ -211,8 +220,9 @@ def ray_session(config: TrainConfig) -> Iterator[None]:
         return
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if not os.environ.get("RAY_ADDRESS"):
-        rollout, reward = config.rollout, config.reward
-        needed = math.ceil(rollout.actors * rollout.cpus_per_actor + reward.replicas * reward.num_cpus)
+        actors, reward, learner = config.actors, config.reward, config.learner
+        wanted = actors.max * actors.num_cpus + reward.replicas * reward.num_cpus
+        needed = math.ceil(wanted) + (learner.learners if learner.learners > 1 else 0)
         # Ray's CPUs are tickets, not cores: actors, server and learner take turns on a small machine
         options["num_cpus"] = max(needed, os.cpu_count() or 1)
         options["object_store_memory"] = OBJECT_STORE_BYTES

@@ -27,7 +27,7 @@ def profile(
     \b
     Examples:
       elign profile --preset laptop
-      elign profile --preset laptop --iterations 5 --set rollout.actors=4 --out four-actors.json
+      elign profile --preset laptop --iterations 5 --set actors.max=4 --out four-actors.json
       elign profile --config mine.yaml --iterations 1
     """
     from elign.common.config_load import load_config

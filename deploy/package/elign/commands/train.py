@@ -30,7 +30,7 @@ def train(
     \b
     Examples:
       elign train --preset laptop --run-dir runs/first
-      elign train --preset laptop --set run.iterations=20 --set rollout.actors=4 --run-dir runs/short
+      elign train --preset laptop --set run.iterations=20 --set actors.max=4 --run-dir runs/short
       elign train --config mine.yaml --run-dir runs/mine
       elign train --run-dir runs/first --resume --set run.iterations=200
     """

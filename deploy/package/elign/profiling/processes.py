@@ -78,7 +78,7 @@ def _measured(processes: Sequence[Usages], iterations: int) -> dict[str, Any]:
 def actor_growth(config: TrainConfig, watched: Watched) -> int:
     """By the formula, for the largest molecules that were sampled."""
     memory = rollout_memory(
-        watched.shape, largest_group(config, watched), device=device_of(config.rollout).type
+        watched.shape, largest_group(config, watched), device=device_of(config.actors).type
     )
     return memory.total
 

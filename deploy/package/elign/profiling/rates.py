@@ -31,7 +31,7 @@ def phase_rates(config: TrainConfig, watched: Watched) -> tuple[PhaseRate, Phase
     """
     ceilings = _ceilings(config, watched)
     iterations, threads = watched.iterations, learner_threads(config)
-    actor, learner = ceilings[device_of(config.rollout)], ceilings[learner_device(config)]
+    actor, learner = ceilings[device_of(config.actors)], ceilings[learner_device(config)]
     return (
         PhaseRate(
             name="sampling",
@@ -78,5 +78,5 @@ def _ceilings(config: TrainConfig, watched: Watched) -> dict[torch.device, Devic
     """At the rows of a typical sampling step: the pairs of a group of middling molecules."""
     atoms = round(median(plan.num_atoms for plan in watched.plans))
     rows = config.rollout.samples_per_group * atoms**2
-    devices = {device_of(config.rollout), learner_device(config)}
+    devices = {device_of(config.actors), learner_device(config)}
     return {device: measure_ceilings(device, rows=rows, hidden=watched.shape.hidden) for device in devices}

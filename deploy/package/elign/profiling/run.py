@@ -45,7 +45,7 @@ def profile_training(
 
 def _summarize(config: TrainConfig, watched: Watched) -> TrainingProfile:
     times = iteration_times(watched.seen.rows, watched.seen.walls)
-    rollout = rollout_times(watched.seen.rows, config.rollout.actors)
+    rollout = rollout_times(watched.seen.rows, config.actors.max)
     moved = watched.done.store_bytes_created - watched.warm.store_bytes_created
     return TrainingProfile(
         iterations=watched.iterations,
