@@ -6,7 +6,8 @@ ElignError
 ├── CheckpointError    a checkpoint is missing, truncated or foreign
 ├── ForceFieldError    a force field cannot be loaded or refuses to work
 ├── StorageError       writing failed (full disk, no permission); the old file still stands
-└── RolloutError       a plan could not be completed by any actor
+├── RolloutError       no plan could be completed by any actor
+└── LearnerError       a learner died; its run goes on from the last checkpoint
 
 The front door prints the message of an ``ElignError`` and no traceback, so a message names the thing,
 its value and the way out.
@@ -38,4 +39,8 @@ class StorageError(ElignError):
 
 
 class RolloutError(ElignError):
-    """A rollout plan could not be completed."""
+    """No rollout plan could be completed."""
+
+
+class LearnerError(ElignError):
+    """A learner died; what it had learned since the last checkpoint is lost."""

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
@@ -27,6 +28,7 @@ from torch import Tensor
 
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
+from elign.common.errors import LearnerError
 from elign.common.policy import PolicySpec
 from elign.common.rollout import ScoredTrajectory, SetAside
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
@@ -140,7 +142,13 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         return state
 
     def training_step(self) -> None:
-        """One iteration, start to end."""
+        """One iteration, start to end; raises LearnerError when a learner's process died."""
+        try:
+            self._iterate()
+        except RayError as error:
+            raise LearnerError(f"a learner died ({type(error).__name__})") from error
+
+    def _iterate(self) -> None:
         started = time.perf_counter()
         self._publish_weights()
         published = time.perf_counter()

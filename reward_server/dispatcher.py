@@ -194,7 +194,7 @@ class Dispatcher:
             self._settle(
                 query,
                 ForceFieldError(
-                    f"{query.tries} replicas of the reward server died while they had a query of "
+                    f"{query.tries} replicas of the reward server were lost while they had a query of "
                     f"{query.size} molecules ({loss}); it may need more memory than there is"
                 ),
             )

@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import ray
@@ -19,7 +20,8 @@ from elign.common.config import TrainConfig
 from elign.common.config_load import load_config
 from elign.common.errors import ConfigError
 from elign.common.molecule_io import read_molecules
-from elign.launch import train
+from elign.launch import build_algorithm, train
+from elign.learner.fed_grpo import FedGrpo
 from elign.learner.run_checkpoint import list_checkpoints, load_checkpoint
 from elign.learner.run_metrics import Row, read_metrics
 from elign.reward_server.reward_actor import start_reward_server
@@ -173,3 +175,31 @@ def test_shipped_policy_and_force_field_train_and_resume_exactly(
     assert math.isfinite(row["rms_force_mean"])
     assert row["optimizer_steps"] > 0
     assert row["grad_norm"] > 0
+
+
+@pytest.mark.slow
+def test_learner_that_is_killed_costs_what_came_after_the_checkpoint(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built: list[FedGrpo] = []
+    killed: list[float] = []
+
+    def remember(*arguments: Any) -> FedGrpo:
+        built.append(build_algorithm(*arguments))
+        return built[-1]
+
+    def kill_a_learner(row: Row) -> None:
+        if row["iteration"] == 3 and not killed:
+            killed.append(row["iteration"])
+            first, _ = built[-1].learner_group.foreach_learner(lambda _: os.getpid())
+            os.kill(first.get(), signal.SIGKILL)
+
+    monkeypatch.setattr(elign.launch, "build_algorithm", remember)
+
+    settings = config(tmp_path, "learner.learners=2")
+    train(settings, tmp_path / "straight")
+    summary = train(settings, tmp_path / "killed", on_iteration=kill_a_learner)
+    assert killed == [3]
+    assert summary["completed_iterations"] == 4
+    assert "going on from iteration 2" in caplog.text
+    assert_same_run(tmp_path / "straight", tmp_path / "killed")

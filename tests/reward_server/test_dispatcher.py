@@ -20,7 +20,7 @@ class Echo:
         self.name, self.appetite = name, appetite
         self.seen: list[int] = []
         self.holding = self.most_held = 0
-        self.dead = False
+        self.dead = self.ended = False
         self.gate = asyncio.Event()
         self.gate.set()
 
@@ -37,6 +37,9 @@ class Echo:
         if request < 0:
             raise ValueError(f"no answer to {request}")
         return request
+
+    def end(self) -> None:
+        self.ended = True
 
 
 def starter(*replicas: Echo) -> Callable[[], Awaitable[Echo]]:
@@ -107,6 +110,32 @@ def test_a_query_that_kills_replicas_is_given_up_and_the_others_are_answered() -
     assert isinstance(answers[13], ForceFieldError)
     assert "3 replicas" in str(answers[13])
     assert dispatcher.stats().replaced == MAX_TRIES
+
+
+def test_a_replica_that_hangs_is_ended_and_replaced_and_its_queries_are_answered_elsewhere() -> None:
+    async def go() -> tuple[list[int], list[Echo], Dispatcher]:
+        replicas = [Echo("a"), Echo("b"), Echo("c")]
+        replicas[0].gate.clear()
+        dispatcher = Dispatcher(starter(*replicas), replicas=2, timeout_s=0.2)
+        answers = await asyncio.gather(*(dispatcher.ask(i, caller="x", size=1) for i in range(20)))
+        return answers, replicas, dispatcher
+
+    answers, replicas, dispatcher = asyncio.run(go())
+    assert answers == list(range(20))
+    assert [replica.ended for replica in replicas] == [True, False, False]
+    assert dispatcher.stats().replaced == 1
+    assert set(dispatcher.stats().replicas) == {"b", "c"}
+
+
+def test_a_query_that_hangs_every_replica_is_given_up() -> None:
+    async def go() -> None:
+        replicas = [Echo(str(i)) for i in range(9)]
+        for replica in replicas:
+            replica.gate.clear()
+        await Dispatcher(starter(*replicas), replicas=1, timeout_s=0.01).ask(1, caller="x", size=7)
+
+    with pytest.raises(ForceFieldError, match=r"3 replicas .* query of 7 molecules .*no answer for 0\.01 s"):
+        asyncio.run(go())
 
 
 def test_an_error_of_the_query_itself_is_its_callers_alone() -> None:

@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -26,7 +27,7 @@ import ray
 from elign.actors.pool import RolloutPool
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
-from elign.common.errors import ConfigError, RolloutError
+from elign.common.errors import ConfigError, LearnerError, RolloutError
 from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.pool_status import PoolControl
@@ -44,8 +45,11 @@ from elign.samples import draw_sizes
 
 OBJECT_STORE_BYTES = 300_000_000
 NUM_COMPARED = 64
+MAX_LEARNER_LOSSES = 3
+"""After so many, one that happens before the next checkpoint ends the run."""
 # what a run is compared on is drawn with another seed than what it is trained on
 COMPARISON_SEED_OFFSET = 1_000_003
+log = logging.getLogger("elign")
 
 
 def train(
@@ -65,10 +69,19 @@ def train(
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)
-    with assembled(config, directory.start, RunControl(directory.path)) as parts:
-        _run(parts.algorithm, directory, parts.stop, on_iteration)
+    for losses in count(1):
+        begun = directory.completed_iterations
+        try:
+            with assembled(config, directory.start, RunControl(directory.path)) as parts:
+                _run(parts.algorithm, directory, parts.stop, on_iteration)
+            break
+        except LearnerError as error:
+            directory = RunDirectory(directory.path, config, resume=True)
+            if losses >= MAX_LEARNER_LOSSES and directory.completed_iterations == begun:
+                raise
+            log.warning("%s; going on from iteration %d", error, directory.completed_iterations)
     _write_comparison(directory.path / "after.parquet", load_policy(directory.best), config)
-    directory.write_state("finished", parts.algorithm.completed_iterations)
+    directory.write_state("finished", directory.config.run.iterations)
     write_report(directory.path)
     return directory.summary()
 

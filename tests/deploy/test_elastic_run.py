@@ -1,0 +1,135 @@
+"""A run in a process of its own, as a user has it: watched, scaled and killed from outside."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from elign.common.checkpoint import save_policy
+from elign.learner.run_checkpoint import list_checkpoints, load_checkpoint
+from elign.learner.run_metrics import read_metrics
+from tests.deploy.conftest import PACKAGE
+from tests.learner.rollouts import tiny_policy
+
+CONFIG = """
+policy: {checkpoint: policy}
+rollout: {num_steps: 6, shared_prefix: 0.5, groups: 3, samples_per_group: 4}
+actors: {min: 1, max: 2}
+reward: {force_field: gfn2-xtb, stability_weight: 1.0, energy_weight: 0.0}
+learner: {kl_coefficient: 0.0, clip_range: 0.1, learning_rate: 1e-4, minibatch_size: 8}
+run: {sample_every: 1000, checkpoint_every: 2}
+"""
+CLOCK = ("time_", "sampling_s", "reward_wait_s", "idle_share")
+Start = Callable[..., "subprocess.Popen[bytes]"]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """``start("train", ...)`` in the test's folder; ended with the test."""
+    save_policy(tiny_policy(), tmp_path / "policy")
+    (tmp_path / "tiny.yaml").write_text(CONFIG)
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def begin(*arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "elign", *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL))
+        return processes[-1]
+
+    yield begin
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+
+
+def wait_for(fits: Callable[[], bool]) -> None:
+    for _ in range(2400):
+        if fits():
+            return
+        time.sleep(0.05)
+    raise AssertionError("it did not happen within two minutes")
+
+
+def iterations(run_dir: Path) -> int:
+    return len(read_metrics(run_dir)) if (run_dir / "metrics.parquet").exists() else 0
+
+
+def figures(run_dir: Path) -> list[dict[str, float]]:
+    """All but what a clock says; NaN equals NaN."""
+    return [
+        {name: -999.0 if math.isnan(value) else value for name, value in row.items()
+         if not name.startswith(CLOCK)}
+        for row in read_metrics(run_dir)
+    ]  # fmt: skip
+
+
+def test_killed_driver_resumes_bit_for_bit(start: Start, tmp_path: Path) -> None:
+    killed, straight = tmp_path / "killed", tmp_path / "straight"
+    config = ("train", "--config", "tiny.yaml", "--run-dir")
+    driver = start(*config, "killed", "--set", "run.iterations=1000")
+    wait_for(lambda: iterations(killed) >= 3)
+    driver.kill()
+    driver.wait()
+    done = iterations(killed)
+    assert json.loads((killed / "run.json").read_text())["state"] == "running"
+    length = f"run.iterations={done + 2}"
+    schedule = ("--set", "learner.final_learning_rate=1e-4")  # which the length of the run must not change
+    assert start("train", "--run-dir", "killed", "--resume", "--set", length, *schedule).wait(300) == 0
+    assert start(*config, "straight", "--set", length, *schedule).wait(300) == 0
+    assert figures(killed) == figures(straight)
+    mine, theirs = (load_checkpoint(list_checkpoints(run)[-1]) for run in (killed, straight))
+    assert mine.plans == theirs.plans
+    for one, two in (
+        (mine.learner.weights, theirs.learner.weights),
+        (mine.learner.moments, theirs.learner.moments),
+    ):
+        assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_live_run_is_scaled_and_shown_from_another_shell(start: Start, tmp_path: Path) -> None:
+    run_dir = tmp_path / "live"
+    driver = start("train", "--config", "tiny.yaml", "--run-dir", "live", "--set", "run.iterations=100000")
+    wait_for(lambda: iterations(run_dir) >= 1)
+    wait_for(lambda: up(status(tmp_path)) == 2)
+    assert start("scale", "live", "--actors", "1").wait(60) == 0
+    wait_for(lambda: up(status(tmp_path)) == 1)
+    before = status(tmp_path)
+    assert before["live"]["pool"]["target"] == 1
+    wait_for(lambda: iterations(run_dir) > before["completed_iterations"])
+    assert start("scale", "live", "--actors", "2").wait(60) == 0
+    wait_for(lambda: up(status(tmp_path)) == 2)
+    driver.send_signal(signal.SIGKILL)
+    driver.wait()
+    assert status(tmp_path)["state"] == "dead"
+    text = elign(tmp_path, "status", "live")
+    assert "its process is gone; to go on: elign train --run-dir live --resume" in text
+
+
+def status(folder: Path) -> dict[str, Any]:
+    told: dict[str, Any] = json.loads(elign(folder, "status", "live", "--json"))
+    return told
+
+
+def up(told: dict[str, Any]) -> int:
+    actors = told["live"]["pool"]["actors"] if told["live"] else []
+    return sum(actor["state"] == "up" for actor in actors)
+
+
+def elign(folder: Path, *arguments: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+    command = [sys.executable, "-m", "elign", *arguments]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout
