@@ -41,7 +41,8 @@ SETTINGS = (
     "run.checkpoint_every=5",
     "run.watch=0",
 )
-ACTOR, REPLICA, SERVER, LEARNER, DRIVER = "RolloutActor", "RewardReplica", "RewardServer", "Learner", "driver"
+ACTOR, REPLICA, SERVER, DRIVER = "RolloutActor", "RewardReplica", "RewardServer", "driver"
+LEARNER = "_WrappedExecutable"  # as Ray Train, which RLlib starts its learners with, calls them
 TURNS = (ACTOR, REPLICA, ACTOR, LEARNER, ACTOR, SERVER, ACTOR, DRIVER)
 
 

@@ -21,7 +21,8 @@ from elign.profiling.run import profile_training
 Elign = Callable[..., "subprocess.CompletedProcess[str]"]
 CONFIG = """
 policy: {checkpoint: tiny}
-rollout: {num_steps: 6, shared_prefix: 0.5, groups: 3, samples_per_group: 3, actors: 2}
+rollout: {num_steps: 6, shared_prefix: 0.5, groups: 3, samples_per_group: 3}
+actors: {max: 2}
 reward: {force_field: gfn2-xtb, stability_weight: 1.0, energy_weight: 0.0}
 learner: {kl_coefficient: 0.01, clip_range: 0.1, learning_rate: 1e-4, minibatch_size: 8}
 """

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
@@ -119,6 +120,41 @@ def test_resumed_run_and_other_number_of_actors_equal_the_uninterrupted_run(tmp_
     for name in ("best", "start"):
         mine, theirs = load_policy(straight / name).state_dict(), load_policy(resumed / name).state_dict()
         assert all(torch.equal(mine[key], theirs[key]) for key in mine)
+
+
+def test_sampling_ahead_uses_every_group_once_through_an_interruption(tmp_path: Path) -> None:
+    run_dir = tmp_path / "ahead"
+    settings = config(tmp_path, "rollout.max_policy_lag=1", "run.iterations=6", "run.sample_every=1")
+    with pytest.raises(KeyboardInterrupt):
+        train(settings, run_dir, on_iteration=Interrupt(3))
+    plans = load_checkpoint(list_checkpoints(run_dir)[-1]).plans
+    assert (plans.next_group, len(plans.open_groups)) in ((12, 3), (15, 6))
+    train(settings, run_dir, resume=True)
+    rows = read_metrics(run_dir)
+    assert len(rows) == 6
+    assert all(row["policy_lag_max"] <= 1 for row in rows)
+    files = [run_dir / "samples" / f"iteration_{i:06d}.parquet" for i in range(1, 7)]
+    groups = [set(pq.read_table(file, columns=["group"])["group"].to_pylist()) for file in files]
+    assert all(len(iteration) == 3 for iteration in groups)
+    assert set().union(*groups) == set(range(18))
+
+
+def test_group_that_always_fails_is_in_the_report_and_the_run_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: Any) -> Any:
+        server = start_fake_reward_server()
+        ray.get(server.set.remote(0.0, 4))
+        return server
+
+    monkeypatch.setattr(elign.launch, "start_reward_server", start)
+    train(config(tmp_path, "actors.max_tries=2"), tmp_path / "run")
+    rows = read_metrics(tmp_path / "run")
+    assert [row["plans_set_aside"] for row in rows] == [0.0, 1.0, 0.0, 0.0]
+    assert [row["molecules"] for row in rows] == [12.0, 8.0, 12.0, 12.0]
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Groups set aside" in page
+    assert "ValueError: no reward today; ValueError: no reward today" in page
 
 
 def test_run_directory_holds_what_it_promises(tmp_path: Path) -> None:
