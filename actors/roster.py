@@ -10,6 +10,7 @@ yet stays ``starting``: its demand is what asks the cluster's autoscaler for a n
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,7 +29,9 @@ START_TRIES = 5
 """Actors in a row that may die while starting, when no other is there, before the run gives up."""
 SUSPECT_LIMIT_S = 30.0
 PING_EVERY_S = 2.0
+PATIENCE_S = 120.0
 _LONGEST_PAUSE_S = 30.0
+log = logging.getLogger("elign")
 
 Later = Callable[[Any, Callable[[Any], None]], None]
 """``later(reference, callback)``: callback gets the result, or the exception, in the pool's own thread."""
@@ -91,6 +94,7 @@ class Roster:
         self.members: list[Member] = []
         self._failures = 0
         self._not_before = 0.0
+        self._warned = False
 
     def in_state(self, state: State) -> list[Member]:
         return [member for member in self.members if member.state is state]
@@ -114,6 +118,7 @@ class Roster:
                 self.end(member)
         for member in [*self.in_state(State.UP), *self.in_state(State.SUSPECT)]:
             self._question(member)
+        self._warn_when_alone()
 
     def suspect(self, member: Member, error: RayError) -> None:
         """A call ended with ``error``: the actor is dead, or out of reach for now."""
@@ -131,6 +136,19 @@ class Roster:
         """Kill it, whatever it does."""
         ray.kill(member.handle)
         self._remove(member, cause)
+
+    def _warn_when_alone(self) -> None:
+        """Once, when not a single actor has found a place: it may be that none ever will."""
+        waiting = self.in_state(State.STARTING)
+        if self._warned or len(waiting) < len(self.members) or not waiting:
+            return
+        if time.monotonic() - waiting[0].since > PATIENCE_S:
+            self._warned = True
+            log.warning(
+                "no rollout actor is up after %g s; the cluster may have no room for one "
+                "(actors.num_cpus, actors.num_gpus)",
+                PATIENCE_S,
+            )
 
     def _start(self) -> None:
         member = Member(self._start_actor())

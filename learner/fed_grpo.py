@@ -59,19 +59,24 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
         self.train_config = TrainConfig()
         self.start_policy = ""
         self.policy_spec: dict[str, Any] = {}
-        self.make_source: Callable[[], RolloutSource] | None = None
+        self.make_source: Callable[[TrainConfig], RolloutSource] | None = None
         self.env_runners(env_runner_cls=LocalRunner, num_env_runners=0)
         self.framework("torch")
         # RLlib would seed the process's global generators; ours belong to plans and iterations
         self.seed = None
 
     def fed_grpo(
-        self, *, train_config: TrainConfig, start_policy: str | Path, make_source: Callable[[], RolloutSource]
+        self,
+        *,
+        train_config: TrainConfig,
+        start_policy: str | Path,
+        make_source: Callable[[TrainConfig], RolloutSource],
     ) -> FedGrpoConfig:
         """Set what a run needs.
 
         start_policy: name or folder of the policy to start from, which is also the reference of the KL term.
-        make_source: called once, when the algorithm is built; it must survive being copied and pickled.
+        make_source: called once, when the algorithm is built, with its settings; it must survive being copied
+        and pickled.
         """
         self.train_config = train_config
         self.start_policy = str(start_policy)
@@ -115,7 +120,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         self.rows_by_size: dict[int, int] = {}
         if config.make_source is None:
             raise ValueError("FedGrpoConfig.fed_grpo(make_source=...) was not called")
-        self._source = config.make_source()
+        self._source = config.make_source(self.settings)
         self._feed = PlanFeed(self._source, self.settings, self.spec.size_histogram)
         self.import_state(LearnerState(self._start_weights, None, {}), PlanState(), completed_iterations=0)
 

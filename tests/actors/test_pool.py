@@ -43,7 +43,7 @@ class Control:
 
     def wait_for(self, fits: Callable[[PoolStatus], bool]) -> PoolStatus:
         with self._told:
-            assert self._told.wait_for(lambda: self._last is not None and fits(self._last), timeout=120)
+            assert self._told.wait_for(lambda: self._last is not None and fits(self._last), timeout=500)
             assert self._last is not None
             return self._last
 
@@ -144,7 +144,7 @@ def test_actors_killed_before_their_rewards_came_cost_no_plan(make_pool: MakePoo
 
 def test_hanging_actor_is_ended_and_its_plan_goes_to_another(make_pool: MakePool) -> None:
     control = Control()
-    pool = make_pool(control, max=1, plan_timeout_s=3.0)
+    pool = make_pool(control, max=1, plan_timeout_s=8.0)
     (victim,) = process_ids(control.wait_for(lambda s: states(s) == ["up"]))
     os.kill(victim, signal.SIGSTOP)
     collection = collect(pool, plans(2))

@@ -72,7 +72,7 @@ def test_a_profile_adds_up(elign: Elign, tiny: Path) -> None:
         rates = profile["arithmetic"][phase]
         assert rates["flops"] > 0
         assert rates["flops_per_second"] == pytest.approx(rates["flops"] / rates["thread_seconds"])
-    assert profile["config"]["rollout"]["actors"] == 2
+    assert profile["config"]["actors"]["max"] == 2
 
 
 @pytest.mark.usefixtures("elign")

@@ -49,7 +49,7 @@ CLOCK = ("time_", "idle_share")
 class LocalSource:
     """Samples in this process; ``spoil`` may change a group's answer."""
 
-    def __init__(self, spec: PolicySpec, spoil: str = "") -> None:
+    def __init__(self, spec: PolicySpec, spoil: str, _: TrainConfig) -> None:
         self.policy, self.spoil, self.version = tiny_policy(**spec.model_dump()), spoil, -1
         self.done: list[ScoredTrajectory] = []
 

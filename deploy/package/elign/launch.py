@@ -121,7 +121,7 @@ def assembled(
     with ray_session(config), stop_on_signals() as stop:
         server = start_reward_server(config.reward, policy.dataset)
 
-        def make_pool() -> RolloutPool:
+        def make_pool(config: TrainConfig) -> RolloutPool:
             spec = policy.model_dump(mode="json")
             pools.append(RolloutPool(spec, config, server, lambda: stop.requested, control))
             return pools[-1]
@@ -134,8 +134,10 @@ def assembled(
             ray.kill(server)
 
 
-def build_algorithm(config: TrainConfig, start_policy: Path, make_pool: Callable[[], RolloutPool]) -> FedGrpo:
-    """The algorithm with a local learner; RLlib's own chatter is kept down."""
+def build_algorithm(
+    config: TrainConfig, start_policy: Path, make_pool: Callable[[TrainConfig], RolloutPool]
+) -> FedGrpo:
+    """The algorithm with its learners; RLlib's own chatter is kept down."""
     settings = FedGrpoConfig().fed_grpo(train_config=config, start_policy=start_policy, make_source=make_pool)
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     algorithm: FedGrpo = settings.build_algo(use_copy=False)
