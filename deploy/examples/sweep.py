@@ -2,17 +2,21 @@
 
     python deploy/examples/sweep.py --iterations 20 --storage runs/sweep [--set rollout.num_steps=25]
 
-Each trial is the algorithm of ``elign train``, with a reward server and rollout actors of its own; Tune runs
-as many at a time as the CPUs allow, and keeps its results (progress.csv, TensorBoard) under ``--storage``.
+Each trial is the algorithm of ``elign train``, with a reward server and rollout actors of its own, which
+Tune does not count; ``--parallel`` says how many trials run at a time. Tune keeps its results (progress.csv,
+TensorBoard) under ``--storage``.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
+import ray
 from ray import tune
 
 from elign.actors.pool import RolloutPool
@@ -21,8 +25,6 @@ from elign.common.config import TrainConfig
 from elign.common.config_load import load_config
 from elign.learner.fed_grpo import FedGrpo, FedGrpoConfig
 from elign.reward_server.reward_actor import start_reward_server
-
-ENERGY_WEIGHTS, PREFIXES = (0.0, 0.05, 0.2), (0.3, 0.4, 0.5)
 
 
 def make_source(config: TrainConfig) -> RolloutPool:
@@ -39,6 +41,7 @@ def sweep(
     energy_weights: Sequence[float],
     prefixes: Sequence[float],
     iterations: int,
+    parallel: int,
     storage: Path,
 ) -> tune.ResultGrid:
     """All pairs, each for so many iterations; figures of a trial are in ``result.metrics["elign"]``."""
@@ -49,6 +52,7 @@ def sweep(
         for weight, prefix in product(energy_weights, prefixes)
     ]
     first = configs[0]
+    _start_ray(first, parallel)
     algorithm = FedGrpoConfig().fed_grpo(
         train_config=first, start_policy=first.policy.checkpoint, make_source=make_source
     )
@@ -56,7 +60,7 @@ def sweep(
     tuner = tune.Tuner(
         FedGrpo,
         param_space=algorithm,
-        tune_config=tune.TuneConfig(metric="elign/objective", mode="max"),
+        tune_config=tune.TuneConfig(metric="elign/objective", mode="max", max_concurrent_trials=parallel),
         run_config=tune.RunConfig(
             storage_path=str(storage.resolve()), stop={"training_iteration": iterations}, verbose=1
         ),
@@ -64,19 +68,33 @@ def sweep(
     return tuner.fit()
 
 
+def _start_ray(config: TrainConfig, parallel: int) -> None:
+    """The cluster of RAY_ADDRESS, or a local one with room for so many trials and what belongs to them."""
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init()
+        return
+    actors, reward = config.actors, config.reward
+    trial = 1 + actors.max * actors.num_cpus + reward.replicas * reward.num_cpus
+    ray.init(num_cpus=math.ceil(parallel * trial), include_dashboard=False, log_to_driver=False)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--preset", default="laptop")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--energy-weights", type=float, nargs="+", default=[0.0, 0.05, 0.2])
+    parser.add_argument("--prefixes", type=float, nargs="+", default=[0.3, 0.4, 0.5])
+    parser.add_argument("--parallel", type=int, default=1)
     parser.add_argument("--storage", type=Path, required=True)
     given = parser.parse_args()
     grid = sweep(
         given.preset,
         given.overrides,
-        energy_weights=ENERGY_WEIGHTS,
-        prefixes=PREFIXES,
+        energy_weights=given.energy_weights,
+        prefixes=given.prefixes,
         iterations=given.iterations,
+        parallel=given.parallel,
         storage=given.storage,
     )
     print("| w_E | shared prefix | RMS force, eV/Å | stable atoms |\n|---:|---:|---:|---:|")
