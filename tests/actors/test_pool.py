@@ -139,7 +139,8 @@ def test_actors_killed_before_their_rewards_came_cost_no_plan(make_pool: MakePoo
     ray.get(server.release.remote())
     collection = pool.take(4)
     assert groups(collection) == [0, 1, 2, 3]
-    assert (collection.plans_rerun, collection.set_aside) == (4, ())
+    assert collection.plans_rerun >= 4  # more where one went to the other victim before that was known dead
+    assert collection.set_aside == ()
 
 
 def test_hanging_actor_is_ended_and_its_plan_goes_to_another(make_pool: MakePool) -> None:
