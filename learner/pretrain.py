@@ -53,7 +53,7 @@ class PretrainSettings(Settings):
     initial: str | None = Field(
         None, description="Policy to start from, by name or path; the settings of the network must be its own"
     )
-    num_steps: int = Field(20_000, ge=1, description="Optimizer steps")
+    num_steps: int = Field(14_000, ge=1, description="Optimizer steps")
     batch_size: int = Field(64, ge=1)
     learning_rate: float = Field(8e-3, gt=0, description="Of Muon, for the hidden matrices")
     adam_learning_rate: float = Field(2e-3, gt=0, description="Of AdamW, for all else; same schedule")
@@ -62,7 +62,7 @@ class PretrainSettings(Settings):
     grad_clip: float = Field(1.0, gt=0)
     ema_decay: float = Field(0.999, gt=0, lt=1)
     bf16_fraction: float = Field(
-        0.8, ge=0, le=1, description="Part of the steps, from the start, in bfloat16"
+        0.85, ge=0, le=1, description="Part of the steps, from the start, in bfloat16"
     )
     validation_fraction: float = Field(0.03, gt=0, lt=1)
     log_every: int = Field(200, ge=1)
