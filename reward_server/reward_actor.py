@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from elign.common.config import RewardSettings
 from elign.common.errors import ForceFieldError
+from elign.common.meter import Meter, NoMeter
 from elign.common.molecules import Molecules
 from elign.common.process_usage import ProcessUsage
 from elign.common.scoring import ForceFieldResult, RewardAnswer, RewardQuery
@@ -35,6 +36,7 @@ from elign.reward_server.dispatcher import Dispatcher, DispatchStats, ReplicaLos
 from elign.reward_server.evaluation_queue import QueueStats
 from elign.reward_server.repeats import Repeats, query_digest
 from elign.reward_server.replica_actor import ReplicaHandle, start_replica
+from elign.reward_server.server_metrics import REPORT_EVERY_S, ServerMetrics
 
 CALLS_AT_ONCE = 1_000
 """Calls that the server holds at a time; further ones wait at their callers."""
@@ -57,9 +59,13 @@ class ServerStats:
 class RewardServer:
     """The actor's class."""
 
-    def __init__(self, settings: RewardSettings, dataset: str) -> None:
+    def __init__(
+        self, settings: RewardSettings, dataset: str, make_meter: Callable[[], Meter] = NoMeter
+    ) -> None:
         """dataset: "qm9" or "geom", whose bond tables decide on stability. See ``refusal``."""
         self._number = settings.replicas
+        self._metrics = ServerMetrics(make_meter())
+        self._reporting: asyncio.Task[None] | None = None
         self._repeats: Repeats[RewardAnswer] = Repeats()
         self._dispatcher = Dispatcher(
             lambda: start_replica(settings, dataset),
@@ -127,17 +133,29 @@ class RewardServer:
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
+        if self._reporting is None or self._reporting.done():
+            self._reporting = asyncio.create_task(self._report())
         self._calls += 1
         try:
-            yield
+            with self._metrics.timed():
+                yield
         finally:
             self._calls -= 1
 
+    async def _report(self) -> None:
+        """Report now and then, for as long as the server lives."""
+        while True:
+            stats = await self.stats()
+            self._metrics.report(stats.dispatch, stats.replicas)
+            await asyncio.sleep(REPORT_EVERY_S)
 
-def start_reward_server(settings: RewardSettings, dataset: str) -> Any:
+
+def start_reward_server(
+    settings: RewardSettings, dataset: str, make_meter: Callable[[], Meter] = NoMeter
+) -> Any:
     """A handle to a running ``RewardServer``; returns when its force fields are loaded.
 
-    Raises ForceFieldError when one cannot be loaded.
+    make_meter: called where the server runs. Raises ForceFieldError when one cannot be loaded.
     """
     actor_class = ray.remote(RewardServer).options(
         num_cpus=0,
@@ -146,7 +164,7 @@ def start_reward_server(settings: RewardSettings, dataset: str) -> Any:
         max_concurrency=CALLS_AT_ONCE,
         scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=None),
     )
-    server = actor_class.remote(settings, dataset)
+    server = actor_class.remote(settings, dataset, make_meter)
     try:
         refusal = ray.get(server.refusal.remote())
     except RayActorError as error:

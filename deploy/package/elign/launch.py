@@ -14,9 +14,11 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import FrameType
@@ -25,9 +27,11 @@ from typing import Any
 import ray
 
 from elign.actors.pool import RolloutPool
+from elign.actors.roster import State
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
 from elign.common.errors import ConfigError, LearnerError, RolloutError
+from elign.common.meter import Meter, NoMeter
 from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.pool_status import PoolControl
@@ -38,6 +42,8 @@ from elign.learner.gaming_watch import ALARM_PREFIX, alarm_figures, run_alarms, 
 from elign.learner.report import write_report
 from elign.learner.run_directory import RunDirectory
 from elign.learner.run_metrics import Row
+from elign.monitoring.ray_meter import RayMeter
+from elign.monitoring.run_exporter import export_iteration
 from elign.reward_server.registry import check_force_field
 from elign.reward_server.reward_actor import start_reward_server
 from elign.reward_server.xtb import Gfn2ForceField
@@ -45,6 +51,8 @@ from elign.samples import draw_sizes
 
 OBJECT_STORE_BYTES = 300_000_000
 NUM_COMPARED = 64
+REPORT_EVERY = 5
+"""Iterations between two versions of ``report.html``."""
 MAX_LEARNER_LOSSES = 3
 """After so many, one that happens before the next checkpoint ends the run."""
 # what a run is compared on is drawn with another seed than what it is trained on
@@ -69,11 +77,12 @@ def train(
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)
+    make_meter = partial(RayMeter, directory.path.resolve().name)
     for losses in count(1):
         begun = directory.completed_iterations
         try:
-            with assembled(config, directory.start, RunControl(directory.path)) as parts:
-                _run(parts.algorithm, directory, parts.stop, on_iteration)
+            with assembled(config, directory.start, RunControl(directory.path), make_meter) as parts:
+                _run(parts, directory, make_meter(), on_iteration)
             break
         except LearnerError as error:
             directory = RunDirectory(directory.path, config, resume=True)
@@ -110,16 +119,20 @@ class Assembly:
 
 @contextmanager
 def assembled(
-    config: TrainConfig, start_policy: Path, control: PoolControl | None = None
+    config: TrainConfig,
+    start_policy: Path,
+    control: PoolControl | None = None,
+    make_meter: Callable[[], Meter] = NoMeter,
 ) -> Iterator[Assembly]:
     """Ray, reward server, pool and algorithm for the block, in which signals ask for a stop.
 
-    control: may change the number of actors meanwhile.
+    control: may change the number of actors meanwhile. make_meter: called in each process that reports
+    figures.
     """
     policy = load_policy(start_policy).spec
     pools: list[RolloutPool] = []
     with ray_session(config), stop_on_signals() as stop:
-        server = start_reward_server(config.reward, policy.dataset)
+        server = start_reward_server(config.reward, policy.dataset, make_meter)
 
         def make_pool(config: TrainConfig) -> RolloutPool:
             spec = policy.model_dump(mode="json")
@@ -145,12 +158,13 @@ def build_algorithm(
 
 
 def _run(
-    algorithm: FedGrpo,
+    parts: Assembly,
     directory: RunDirectory,
-    stop: StopRequest,
+    meter: Meter,
     on_iteration: Callable[[Row], None] | None,
 ) -> None:
     """Iterations until the last one, each logged, the best and every n-th saved."""
+    algorithm, stop = parts.algorithm, parts.stop
     if directory.checkpoint is not None:
         algorithm.import_state(
             directory.checkpoint.learner,
@@ -165,11 +179,14 @@ def _run(
             algorithm.train()
             row = _watched(algorithm, directory, judge)
             directory.log(row, algorithm.scored, algorithm.set_aside)
+            export_iteration(meter, row, algorithm.scored, _actor_counts(parts.pool))
             done = algorithm.completed_iterations
             if directory.is_best():
                 directory.save_best(algorithm.spec, algorithm.export_state())
             if done % settings.checkpoint_every == 0 or done == settings.iterations:
                 directory.save(algorithm.spec, algorithm.export_state(), algorithm.plan_state)
+            if done % REPORT_EVERY == 0:
+                write_report(directory.path)
             if on_iteration is not None:
                 on_iteration(row)
     except (KeyboardInterrupt, RolloutError) as error:
@@ -181,6 +198,13 @@ def _run(
         raise
     finally:
         directory.metrics.close()
+
+
+def _actor_counts(pool: RolloutPool) -> dict[str, int]:
+    """Those wanted, and how many are in each state."""
+    status = pool.status()
+    counts = Counter(actor.state for actor in status.actors)
+    return {"wanted": status.target, **{state.value: counts[state.value] for state in State}}
 
 
 def _watched(algorithm: FedGrpo, directory: RunDirectory, judge: Gfn2ForceField) -> Row:

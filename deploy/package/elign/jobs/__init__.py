@@ -1,0 +1,1 @@
+"""Starting Ray clusters on this machine, and sending training jobs to clusters anywhere."""
