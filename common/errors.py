@@ -7,7 +7,9 @@ ElignError
 ├── ForceFieldError    a force field cannot be loaded or refuses to work
 ├── StorageError       writing failed (full disk, no permission); the old file still stands
 ├── RolloutError       no plan could be completed by any actor
-└── LearnerError       a learner died; its run goes on from the last checkpoint
+├── LearnerError       a learner died; its run goes on from the last checkpoint
+├── ClusterError       a Ray cluster cannot be started or reached, or refuses a job
+└── MonitoringError    Grafana cannot be reached, or refuses what it is sent
 
 The front door prints the message of an ``ElignError`` and no traceback, so a message names the thing,
 its value and the way out.
@@ -44,3 +46,11 @@ class RolloutError(ElignError):
 
 class LearnerError(ElignError):
     """A learner died; what it had learned since the last checkpoint is lost."""
+
+
+class ClusterError(ElignError):
+    """A Ray cluster cannot be started or reached, or refuses a job."""
+
+
+class MonitoringError(ElignError):
+    """Grafana cannot be reached, or refuses what it is sent."""

@@ -16,6 +16,7 @@ import typer
 from elign import __version__
 from elign.commands import (
     config,
+    dashboards,
     evaluate,
     force_fields,
     policies,
@@ -52,6 +53,7 @@ app.command("profile")(profile.profile)
 app.add_typer(policies.app, name="policies")
 app.add_typer(force_fields.app, name="force-fields")
 app.add_typer(config.app, name="config")
+app.add_typer(dashboards.app, name="dashboards")
 
 
 def _print_version(wanted: bool) -> None:

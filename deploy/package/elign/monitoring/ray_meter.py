@@ -45,7 +45,8 @@ class RayMeter:
 
 
 def _make(metric: Metric) -> Any:
-    arguments = {"description": f"{metric.meaning} ({metric.unit})", "tag_keys": (RUN, *metric.tags)}
+    description = f"{metric.meaning} ({metric.unit})".replace("Å", "angstrom")  # Ray takes ASCII only
+    arguments = {"description": description, "tag_keys": (RUN, *metric.tags)}
     if metric.kind is Kind.HISTOGRAM:
         return Histogram(metric.name, boundaries=list(metric.buckets), **arguments)
     return _CLASSES[metric.kind](metric.name, **arguments)
