@@ -28,6 +28,7 @@ from elign.commands import (
     score,
     status,
     train,
+    watch,
 )
 from elign.common.errors import CheckpointError, ConfigError, DataError, ElignError, ForceFieldError
 from elign.common.process_memory import keep_freed_memory
@@ -50,6 +51,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.command("relax")(relax.relax)
 app.command("pretrain")(pretrain.pretrain)
 app.command("profile")(profile.profile)
+app.command("watch")(watch.watch)
 app.add_typer(policies.app, name="policies")
 app.add_typer(force_fields.app, name="force-fields")
 app.add_typer(config.app, name="config")

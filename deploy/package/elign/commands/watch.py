@@ -1,0 +1,35 @@
+"""``elign watch``: a run's curves and throughput in the terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def watch(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, going on or ended.")],
+    once: Annotated[bool, typer.Option("--once", help="Print the present state and end.")] = False,
+) -> None:
+    """Show a run's curves, throughput and alarms, until it ends.
+
+    It only reads files, so it can be left with Ctrl-C and started again at any time.
+
+    \b
+    Examples:
+      elign watch runs/first
+      elign watch runs/first --once
+    """
+    from rich.console import Console
+
+    from elign.monitoring.live_view import draw, follow_run, read_run
+
+    console = Console()
+    if once or not console.is_terminal:
+        console.print(draw(read_run(run_dir)))
+        return
+    try:
+        follow_run(run_dir, console)
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
