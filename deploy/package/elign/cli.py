@@ -15,10 +15,12 @@ import typer
 
 from elign import __version__
 from elign.commands import (
+    cluster,
     config,
     dashboards,
     evaluate,
     force_fields,
+    jobs,
     policies,
     pretrain,
     profile,
@@ -52,8 +54,12 @@ app.command("relax")(relax.relax)
 app.command("pretrain")(pretrain.pretrain)
 app.command("profile")(profile.profile)
 app.command("watch")(watch.watch)
+app.command("submit")(jobs.submit)
+app.command("logs")(jobs.logs)
+app.command("stop")(jobs.stop)
 app.add_typer(policies.app, name="policies")
 app.add_typer(force_fields.app, name="force-fields")
+app.add_typer(cluster.app, name="cluster")
 app.add_typer(config.app, name="config")
 app.add_typer(dashboards.app, name="dashboards")
 
