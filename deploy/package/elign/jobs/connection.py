@@ -95,9 +95,10 @@ def unsatisfiable(config: TrainConfig, nodes: list[dict[str, float]]) -> str | N
     }
     for kind, index in (("CPU", 0), ("GPU", 1)):
         there = [node.get(kind, 0.0) for node in nodes]
+        largest = max(there, default=0.0)
         for name, part in parts.items():
-            if part[index] > max(there, default=0.0):
-                return f"{name} wants {part[index]:g} {kind}, and no node has more than {max(there):g}"
+            if part[index] > largest:
+                return f"{name} wants {part[index]:g} {kind}, and no node has more than {largest:g}"
         least = sum(part[index] * part[2] for part in parts.values())
         if least > sum(there):
             return f"one rollout actor, replicas and learner want {least:g} {kind} of {sum(there):g}"

@@ -37,5 +37,7 @@ def _mean(values: Sequence[float]) -> float:
 def _bar(value: float, low: float, high: float) -> str:
     if not math.isfinite(value):
         return " "
-    share = (value - low) / (high - low) if high > low else 0.5
+    spread = high - low
+    # what differs by rounding alone is flat
+    share = (value - low) / spread if spread > 1e-6 * max(abs(low), abs(high)) else 0.5
     return _BARS[min(int(share * len(_BARS)), len(_BARS) - 1)]
