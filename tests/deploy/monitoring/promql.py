@@ -14,7 +14,7 @@ def series_in(expression: str) -> dict[str, set[str]]:
     for match in re.finditer(r"([a-zA-Z_:][\w:]*)\s*\{([^}]*)\}", expression):
         labels = re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", match[2])
         found.setdefault(match[1], set()).update(labels)
-    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\bby\s*\([^)]*\)|\boffset\s+\w+', " ", expression)
+    bare = re.sub(r'"[^"]*"|\{[^}]*\}|\[[^\]]*\]|\b(?:by|on)\s*\([^)]*\)|\boffset\s+\w+', " ", expression)
     for match in _WORD.finditer(bare):
         is_function = bare[match.end() :].lstrip().startswith("(")
         if not is_function and match[0] not in _KEYWORDS:

@@ -32,6 +32,11 @@ class Alert:
         return f"elign-{self.name}"
 
 
+def _while_running(expression: str) -> str:
+    """Of runs that still report: a window would go on to speak of one that has ended."""
+    return f"({expression} and on (run) ray_elign_iteration)"
+
+
 def _grown(counter: str, window: str) -> str:
     """By how much; unlike increase() it also counts the first value of a counter that was not there."""
     total, selector = f"sum by (run) ({counter})", f"sum by (run) ({counter} offset {window})"
@@ -41,7 +46,7 @@ def _grown(counter: str, window: str) -> str:
 ALERTS = (
     Alert(
         "no-progress",
-        "changes(max by (run) (ray_elign_iteration)[30m:1m])",
+        _while_running("changes(max by (run) (ray_elign_iteration)[30m:1m])"),
         "lt",
         1,
         "30m",
@@ -50,8 +55,10 @@ ALERTS = (
     ),
     Alert(
         "reward-collapse",
-        'max by (run) (avg_over_time(ray_elign_rms_force{statistic="mean"}[15m])) '
-        '/ min by (run) (min_over_time(ray_elign_rms_force{statistic="mean"}[6h]))',
+        _while_running(
+            'max by (run) (avg_over_time(ray_elign_rms_force{statistic="mean"}[15m])) '
+            '/ min by (run) (min_over_time(ray_elign_rms_force{statistic="mean"}[6h]))'
+        ),
         "gt",
         2,
         "10m",
@@ -60,7 +67,7 @@ ALERTS = (
     ),
     Alert(
         "uniqueness-collapse",
-        "max by (run) (avg_over_time(ray_elign_uniqueness[15m]))",
+        _while_running("max by (run) (avg_over_time(ray_elign_uniqueness[15m]))"),
         "lt",
         0.5,
         "10m",
@@ -69,8 +76,10 @@ ALERTS = (
     ),
     Alert(
         "kl-runaway",
-        "max by (run) (avg_over_time(ray_elign_kl[15m])) "
-        "/ max by (run) (quantile_over_time(0.5, ray_elign_kl[6h]))",
+        _while_running(
+            "max by (run) (avg_over_time(ray_elign_kl[15m])) "
+            "/ max by (run) (quantile_over_time(0.5, ray_elign_kl[6h]))"
+        ),
         "gt",
         5,
         "10m",

@@ -26,7 +26,7 @@ from elign.learner.run_metrics import METRICS_FILE, Row, read_metrics
 from elign.monitoring.sparkline import sparkline
 
 RUNNING = "running"
-_CURVE_WIDTH = 40
+_CURVE_WIDTH = 32
 _RECENT = 10
 _PERCENT = "%"
 
