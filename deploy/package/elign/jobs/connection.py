@@ -7,6 +7,7 @@ check_resources(cluster, config)
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from elign.common.errors import ClusterError, ConfigError
 from elign.jobs.local_cluster import state_folder, token_of
 
 _TIMEOUT_S = 20.0
+_REPORT_LIMIT_S = 15.0
 _LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -75,8 +77,7 @@ def connect(address: str) -> Connection:
 
 def check_resources(connection: Connection, config: TrainConfig) -> None:
     """Raises ClusterError when a cluster without autoscaler can never run this."""
-    status = connection.get("/api/cluster_status?format=0")["data"]["clusterStatus"]
-    if not _has_fixed_size(status):
+    if not _has_fixed_size(_autoscaler_report(connection)):
         return
     nodes = connection.get("/nodes?view=summary")["data"]["summary"]
     totals = [node["raylet"].get("resourcesTotal", {}) for node in nodes]
@@ -105,9 +106,19 @@ def unsatisfiable(config: TrainConfig, nodes: list[dict[str, float]]) -> str | N
     return None
 
 
-def _has_fixed_size(status: Any) -> bool:
+def _autoscaler_report(connection: Connection) -> dict[str, Any]:
+    """Ray's monitor writes it some seconds after a head has started; empty where none comes."""
+    end = time.monotonic() + _REPORT_LIMIT_S
+    while True:
+        status = connection.get("/api/cluster_status?format=0")["data"]["clusterStatus"] or {}
+        report: dict[str, Any] = status.get("autoscalerReport") or {}
+        if report or time.monotonic() > end:
+            return report
+        time.sleep(1.0)
+
+
+def _has_fixed_size(report: dict[str, Any]) -> bool:
     """Without an autoscaler, Ray calls each node's type by the node's own id."""
-    report = (status or {}).get("autoscalerReport") or {}
     types = report.get("nodeTypeMapping") or {}
     return bool(types) and all(kind == f"node_{node}" for node, kind in types.items())
 
