@@ -112,6 +112,14 @@ _DRIVER = (
     _gauge("gradient_norm", "1", "Mean gradient norm before clipping", "grad_norm"),
     _gauge("learning_rate", "1", "Learning rate of the iteration", "learning_rate"),
     _gauge("policy_version", "1", "Version of the policy that sampled", "policy_version"),
+    _gauge(
+        "policy_lag",
+        "1",
+        "Iterations by which the sampling policy was behind; statistic is mean or max",
+        "policy_lag_*",
+        "statistic",
+    ),
+    _gauge("idle_share", "1", "Idle part of the time; who is actors or learner", "idle_share_*", "who"),
     _gauge("alarm", "1", "1 while the watch on gaming raises this alarm", "alarm_*", "alarm"),
     _gauge(
         "watch_rms_force",
@@ -134,8 +142,8 @@ _DRIVER = (
         "skipped_optimizer_steps",
     ),
     _counter("rows_left_out", "1", "Transitions left out because their ratio ran away", "rows_left_out"),
-    _counter("plans", "1", "Groups by what became of them: rerun means given out again", "plans_*", "fate"),
-    _gauge("actors", "1", "Rollout actors; state is wanted or up", None, "state"),
+    _counter("plans", "1", "Groups that were rerun, set_aside or dropped_stale", "plans_*", "fate"),
+    _gauge("actors", "1", "Rollout actors: wanted, starting, up, suspect, draining", None, "state"),
 )
 
 _REWARD_SERVER = (

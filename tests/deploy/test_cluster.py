@@ -200,11 +200,11 @@ def test_what_a_fixed_cluster_lacks_is_named() -> None:
     config = _config(1)
     assert unsatisfiable(config, [{"CPU": 4.0}]) is None
     assert unsatisfiable(config, [{"CPU": 1.0}]) == (
-        "one rollout actor, replicas and learner want 2 CPU of 1"
+        "the fewest rollout actors, replicas and learners want 2 CPU of 1"
     )
     learner = config.learner.model_copy(update={"num_gpus": 1.0})
     greedy = config.model_copy(update={"learner": learner})
-    assert unsatisfiable(greedy, [{"CPU": 4.0}]) == "the learner wants 1 GPU, and no node has more than 0"
+    assert unsatisfiable(greedy, [{"CPU": 4.0}]) == "a learner wants 1 GPU, and no node has more than 0"
     assert unsatisfiable(greedy, [{"CPU": 4.0}, {"CPU": 4.0, "GPU": 2.0}]) is None
     assert "no node" in str(unsatisfiable(config, []))
 

@@ -70,6 +70,7 @@ def test_driver_and_reward_server_report_every_metric_of_the_registry() -> None:
         **alarm_figures({}),
         **dict.fromkeys(("watch_judge_rms_force", "watch_field_rms_force", "learning_rate"), 1.0),
         **dict.fromkeys(("policy_version", "plans_rerun", "time_update_s", "time_iteration_s"), 2.0),
+        **dict.fromkeys(("policy_lag_mean", "idle_share_actors"), 0.5),
     }
     meter = Notebook()
     export_iteration(meter, row, scored, {"wanted": 2, "up": 1})

@@ -88,11 +88,11 @@ def check_resources(connection: Connection, config: TrainConfig) -> None:
 
 def unsatisfiable(config: TrainConfig, nodes: list[dict[str, float]]) -> str | None:
     """What these nodes (resource -> amount) lack for a run, if anything."""
-    rollout, reward, learner = config.rollout, config.reward, config.learner
+    actors, reward, learner = config.actors, config.reward, config.learner
     parts = {
-        "a rollout actor": (rollout.cpus_per_actor, rollout.gpus_per_actor, 1),
+        "a rollout actor": (actors.num_cpus, actors.num_gpus, actors.min),
         "a replica of the reward server": (reward.num_cpus, reward.num_gpus, reward.replicas),
-        "the learner": (0.0, learner.num_gpus, 1),
+        "a learner": (1.0 if learner.learners > 1 else 0.0, learner.num_gpus, learner.learners),
     }
     for kind, index in (("CPU", 0), ("GPU", 1)):
         there = [node.get(kind, 0.0) for node in nodes]
@@ -102,7 +102,7 @@ def unsatisfiable(config: TrainConfig, nodes: list[dict[str, float]]) -> str | N
                 return f"{name} wants {part[index]:g} {kind}, and no node has more than {largest:g}"
         least = sum(part[index] * part[2] for part in parts.values())
         if least > sum(there):
-            return f"one rollout actor, replicas and learner want {least:g} {kind} of {sum(there):g}"
+            return f"the fewest rollout actors, replicas and learners want {least:g} {kind} of {sum(there):g}"
     return None
 
 

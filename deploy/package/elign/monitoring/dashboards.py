@@ -173,13 +173,24 @@ THROUGHPUT = Dashboard(
                 Panel(
                     "Actors",
                     (_gauge("actors", "{{run}} {{state}}"),),
-                    "Rollout actors that are wanted, and those that are up.",
+                    "Rollout actors that are wanted, and those in each state.",
+                ),
+                Panel(
+                    "Idle",
+                    (_gauge("idle_share", "{{run}} {{who}}"),),
+                    "Part of their time in which actors, and the learner, had nothing to do.",
+                    "percentunit",
                 ),
             ),
         ),
         Row(
             "Reward server",
             (
+                Panel(
+                    "Policy lag",
+                    (_gauge("policy_lag", "{{run}} {{statistic}}"),),
+                    "Iterations by which the sampling policy was behind; 0 when the two take turns.",
+                ),
                 Panel("Queue", (_gauge("reward_queue_length"),), "Queries that wait for a replica."),
                 Panel(
                     "Latency",
