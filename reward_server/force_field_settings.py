@@ -36,7 +36,7 @@ class ForceFieldTrainingSettings(Settings):
     correlation: int = Field(default=2, ge=1)
     radial_width: int = Field(default=32, ge=1)
 
-    epochs: int = Field(default=6, ge=1)
+    epochs: int = Field(default=3, ge=1)
     batch_size: int = Field(default=16, ge=1, description="Structures per optimizer step")
     learning_rate: float = Field(default=5e-3, gt=0)
     warmup_steps: int = Field(default=200, ge=0)
