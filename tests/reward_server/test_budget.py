@@ -21,7 +21,7 @@ def test_a_cpu_budget_is_a_function_of_the_model_alone(tiny_folder: Path) -> Non
     assert budgets == {CPU_MESSAGE_BYTES // (8 * 9 * 4)}  # 8 channels, l up to 2: 9 components, float32
     shipped = load_force_field("elign-mace-small")
     assert isinstance(shipped, MaceForceField)
-    assert shipped.max_edges == 8_000
+    assert shipped.max_edges == 6_000
 
 
 @pytest.mark.parametrize("knee", [1_000, 8_000, 64_000])
