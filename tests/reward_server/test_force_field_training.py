@@ -59,6 +59,7 @@ TINY = ForceFieldTrainingSettings(
     equilibrium=12,
     displaced=6,
     broken=6,
+    pairs=1,
     held_out_every=4,
     channels=4,
     radial_width=8,
