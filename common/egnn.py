@@ -41,14 +41,14 @@ class PairNetwork(nn.Module):
         return F.silu(second, inplace=overwrite).view(*distances.shape[:3], -1)
 
 
-def radial_features(squared: Tensor, num_radial: int) -> Tensor:
-    """[..., R]: Gaussians of the distance (squared: [...] in Å²), centres one standard deviation apart.
+def radial_features(distance: Tensor, num_radial: int) -> Tensor:
+    """[..., R]: Gaussians of the distance ([...] in Å), centres one standard deviation apart.
 
     From these a linear map can tell bond lengths apart; from squared distances it hardly can.
     """
     first, last = RADIAL_RANGE
-    centres = torch.linspace(first, last, num_radial, device=squared.device, dtype=squared.dtype)
-    offset = torch.sqrt(squared + 1e-8)[..., None] - centres
+    centres = torch.linspace(first, last, num_radial, device=distance.device, dtype=distance.dtype)
+    offset = distance[..., None] - centres
     return torch.exp(-0.5 * (offset * ((num_radial - 1) / (last - first))).square())
 
 
@@ -83,7 +83,8 @@ class EquivariantBlock(nn.Module):
         difference = x[:, :, None] - x[:, None]
         squared = difference.square().sum(-1)
         distances = torch.stack([squared, d0], dim=-1)
-        radial = radial_features(squared, self.num_radial)
+        distance = torch.sqrt(squared + 1e-8)
+        radial = radial_features(distance, self.num_radial)
 
         message = self.message(h, distances, radial)
         weight = pair_weight
@@ -95,7 +96,7 @@ class EquivariantBlock(nn.Module):
         strength = self.coordinate_out(self.coordinate(h, distances, radial)).squeeze(-1)
         if self.coords_range is not None:
             strength = torch.tanh(strength) * self.coords_range
-        strength = strength * pair_weight / (torch.sqrt(squared + 1e-8) + self.norm_constant)
+        strength = strength * pair_weight / (distance + self.norm_constant)
         return h, (strength[..., None] * difference).sum(2)
 
 

@@ -107,10 +107,8 @@ def watch_figures(
     chosen = np.random.default_rng(seed).permutation(len(molecules))[:number]
     some = molecules[chosen.tolist()]
     judged = judge(some).rms_force(some.node_mask).numpy()
-    both = np.isfinite(judged) & np.isfinite(field[chosen])
-    if not both.any():
-        return {JUDGE_FORCE: math.nan, FIELD_FORCE: math.nan}
-    return {JUDGE_FORCE: float(judged[both].mean()), FIELD_FORCE: float(field[chosen][both].mean())}
+    field_mean, judge_mean = _means_of_both(field[chosen], judged)
+    return {JUDGE_FORCE: judge_mean, FIELD_FORCE: field_mean}
 
 
 def run_alarms(rows: Sequence[Mapping[str, float]]) -> dict[Alarm, str]:
@@ -131,17 +129,21 @@ def alarm_figures(found: Mapping[Alarm, str]) -> dict[str, float]:
 
 
 def _evaluated(evaluation: Evaluation, field: str, judge: str) -> Signs:
-    forces = [evaluation.verdicts[name].rms_force for name in (field, judge)]
-    both = np.isfinite(forces).all(0)
-    means = [float(force[both].mean()) if both.any() else math.nan for force in forces]
+    field_mean, judge_mean = _means_of_both(*(evaluation.verdicts[name].rms_force for name in (field, judge)))
     total = sum(evaluation.elements.values())
     return Signs(
-        field_force=means[0],
-        judge_force=means[1],
+        field_force=field_mean,
+        judge_force=judge_mean,
         shares={chemical_symbols[z]: count / total for z, count in evaluation.elements.items()},
         one_piece=evaluation.summary["one_piece"].estimate,
         uniqueness=evaluation.summary["uniqueness"].estimate,
     )
+
+
+def _means_of_both(first: np.ndarray, second: np.ndarray) -> tuple[float, float]:
+    """Means over the molecules for which both ([B]) are known; NaN when there is none."""
+    both = np.isfinite(first) & np.isfinite(second)
+    return (float(first[both].mean()), float(second[both].mean())) if both.any() else (math.nan, math.nan)
 
 
 def _signs(rows: Sequence[Mapping[str, float]]) -> Signs:

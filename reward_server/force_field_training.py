@@ -33,6 +33,7 @@ from elign.reward_server.mace_model import MaceSpec, build_network, graph_input,
 from elign.reward_server.packing import pack
 from elign.reward_server.structures import (
     KINDS,
+    Molecule,
     make_structures,
     pair_structures,
     sample_structures,
@@ -197,11 +198,11 @@ def _labelled(
     folder: Path,
     progress: Progress | None,
 ) -> LabelledMolecules:
-    clean = [(numbers, positions.astype(np.float64)) for numbers, positions in molecules.arrays()]
+    clean = _in_double(molecules)
     groups = [make_structures(clean, settings.counts, np.random.default_rng(settings.seed))]
     first = len(clean)
     for number, (name, made) in enumerate(samples.items(), start=1):
-        arrays = [(numbers, positions.astype(np.float64)) for numbers, positions in made.arrays()]
+        arrays = _in_double(made)
         rng = np.random.default_rng((settings.seed, number))
         groups.append(sample_structures(name, arrays, first, rng))
         first += len(arrays)
@@ -215,3 +216,8 @@ def _labelled(
             progress=None if progress is None else lambda done, total: progress(done, total, "labels"),
         )
     return from_labels(labels)
+
+
+def _in_double(molecules: Molecules) -> list[Molecule]:
+    """GFN2-xTB works in float64."""
+    return [(numbers, positions.astype(np.float64)) for numbers, positions in molecules.arrays()]

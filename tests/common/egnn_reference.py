@@ -53,7 +53,9 @@ def _block(
 ) -> tuple[Tensor, Tensor]:
     difference = x[rows] - x[columns]
     distance = difference.square().sum(1, keepdim=True)
-    edges = torch.cat([distance, d0, radial_features(distance.squeeze(1), block.num_radial)], dim=1)
+    edges = torch.cat(
+        [distance, d0, radial_features(torch.sqrt(distance.squeeze(1) + 1e-8), block.num_radial)], dim=1
+    )
     message = _pairs(block.message, h, edges, rows, columns)
     if block.attention is not None:
         message = message * torch.sigmoid(block.attention(message))
