@@ -28,3 +28,10 @@ Steps = Annotated[
     typer.Option("--steps", min=1, help="Denoising steps; by default those the policy was trained for."),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda, cuda:1, ...")]
+MoleculeFile = Annotated[
+    Path, typer.Argument(help="File to read: .extxyz, .xyz, .sdf, .parquet, or .npz (QM9 layout).")
+]
+ForceFieldName = Annotated[
+    str,
+    typer.Option("--force-field", help="A name (elign force-fields list), a path, or ase:MODULE:CLASS."),
+]

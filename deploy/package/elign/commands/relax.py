@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from elign.commands.options import Device
+from elign.commands.options import Device, ForceFieldName, MoleculeFile
 
 
 def _writable(path: Path) -> Path:
@@ -18,13 +18,9 @@ def _writable(path: Path) -> Path:
 
 
 def relax(
-    molecules: Annotated[
-        Path, typer.Argument(help="File to read: .extxyz, .xyz, .sdf, .parquet, or .npz (QM9 layout).")
-    ],
+    molecules: MoleculeFile,
     out: Annotated[Path, typer.Option(help="File to write, .extxyz, .sdf or .parquet.", callback=_writable)],
-    force_field: Annotated[
-        str, typer.Option(help="A name (elign force-fields list), a path, or ase:MODULE:CLASS.")
-    ] = "elign-mace-small",
+    force_field: ForceFieldName = "elign-mace-small",
     max_force: Annotated[
         float, typer.Option(min=1e-4, help="Done when no atom feels more than this, eV/Å.")
     ] = 0.05,

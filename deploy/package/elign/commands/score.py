@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from elign.commands.options import Device
+from elign.commands.options import Device, ForceFieldName, MoleculeFile
 
 
 def _is_parquet(path: Path) -> Path:
@@ -31,13 +31,9 @@ def _options(given: list[str]) -> dict[str, Any]:
 
 
 def score(
-    molecules: Annotated[
-        Path, typer.Argument(help="File to read: .extxyz, .xyz, .sdf, .parquet, or .npz (QM9 layout).")
-    ],
+    molecules: MoleculeFile,
     out: Annotated[Path, typer.Option(help="Parquet file to write.", callback=_is_parquet)],
-    force_field: Annotated[
-        str, typer.Option(help="A name (elign force-fields list), a path, or ase:MODULE:CLASS.")
-    ] = "elign-mace-small",
+    force_field: ForceFieldName = "elign-mace-small",
     option: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=VALUE", help="Keyword argument of an ase: calculator; may be repeated."),
