@@ -29,7 +29,7 @@ KINDS = (*EQUILIBRIUM_KINDS, *(f"displaced {sigma:g}" for sigma in _DISPLACEMENT
 
 _BROKEN_NOISE = (0.02, 0.05, 0.1, 0.2, 0.3, 0.45, 0.6)
 _HEAVY = np.array([6, 7, 8, 9])
-_RELAXED_SHARE = 0.3
+_RELAXED_SHARE = 0.1
 _PAIR_DISTANCES = (0.4, 5.0)  # Å
 _BOND = 1.8  # Å: pairs closer than this count as bonded when one bond is stretched or squeezed
 
