@@ -31,6 +31,13 @@ class RolloutSettings(Settings):
     shared_prefix: float = Field(0.6, ge=0.0, lt=1.0, description="Fraction of the steps shared by a group")
     groups: int = Field(4, ge=1, description="Groups (prompts) per iteration")
     samples_per_group: int = Field(24, ge=2, description="Samples per group, K")
+    formulas: tuple[str, ...] = Field(
+        (),
+        description="Compositions such as C7H10O2 of which each group takes one; none: sizes as in the data",
+    )
+    conditions: tuple[float, ...] = Field(
+        (), description="Values of a conditional policy's property, normalized, of which each group takes one"
+    )
     max_policy_lag: int = Field(
         0,
         ge=0,
@@ -142,6 +149,9 @@ class LearnerSettings(Settings):
     weight_decay: float = Field(0.0, ge=0)
     clip_range: float = Field(2e-3, gt=0, lt=1)
     advantage_clip: float = Field(5.0, gt=0)
+    normalization: Literal["disentangled", "mixed"] = Field(
+        "disentangled", description="Each channel in its group, or their sum as in plain GRPO (an ablation)"
+    )
     kl_coefficient: float = Field(0.04, ge=0, description="beta; 0 drops the reference policy")
     epochs: int = Field(1, ge=1)
     minibatch_size: int = Field(512, ge=1, description="Transitions per optimizer step")

@@ -150,11 +150,18 @@ class DiffusionPolicy(nn.Module):
     def _clean(self, z_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
         return (z_t - _wide(self.schedule.sigma(t)) * eps) / _wide(self.schedule.alpha(t))
 
-    def log_prob(self, z_s: Tensor, mu: Tensor, sigma: Tensor, node_mask: Tensor) -> Tensor:
-        """[B] float64, log N(z_s; mu, sigma) summed over 3(N-1) + N F real degrees of freedom."""
-        whitened = (z_s.double() - mu.double()) / _wide(sigma) * node_mask[..., None]
+    def log_prob(
+        self, z_s: Tensor, mu: Tensor, sigma: Tensor, node_mask: Tensor, *, positions_only: bool = False
+    ) -> Tensor:
+        """[B] float64, log N(z_s; mu, sigma) summed over 3(N-1) + N F real degrees of freedom.
+
+        positions_only: over the first 3(N-1), where the features were not the policy's to choose.
+        """
+        width = 3 if positions_only else self.state_dim
+        moved = z_s[..., :width].double() - mu[..., :width].double()
+        whitened = moved / _wide(sigma) * node_mask[..., None]
         num_atoms = node_mask.sum(1)
-        freedom = 3 * (num_atoms - 1) + num_atoms * self.num_features
+        freedom = 3 * (num_atoms - 1) + num_atoms * (width - 3)
         normalizer = freedom * (sigma.double().log() + 0.5 * math.log(2 * math.pi))
         return -0.5 * whitened.square().sum((1, 2)) - normalizer
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor
 
 from elign.common.molecules import Molecules
@@ -17,12 +16,17 @@ from elign.common.scoring import RewardAnswer
 
 @dataclass(frozen=True)
 class RolloutPlan:
-    """One group: K samples of one prompt (number of atoms; conditioning value where the policy has one)."""
+    """One group: K samples of one prompt.
+
+    A prompt is a number of atoms, the elements where the composition is given, and the value of the policy's
+    condition where it has one.
+    """
 
     group_id: int
     num_atoms: int
     num_samples: int
     seed: int
+    elements: tuple[int, ...] | None = None
     context: float | None = None
 
 
@@ -84,20 +88,3 @@ class Collection:
     set_aside: tuple[SetAside, ...] = ()
     actor_seconds: float = 0.0
     waiting_seconds: float = 0.0
-
-
-def make_plans(
-    *, run_seed: int, first_group: int, num_groups: int, num_samples: int, size_histogram: dict[int, int]
-) -> list[RolloutPlan]:
-    """Plans of one iteration; sizes and seeds depend on (run_seed, group id) alone.
-
-    size_histogram: number of atoms -> count in the training data.
-    """
-    sizes = np.array(sorted(size_histogram))
-    weights = np.array([size_histogram[int(n)] for n in sizes], dtype=np.float64)
-    plans = []
-    for group_id in range(first_group, first_group + num_groups):
-        rng = np.random.default_rng((run_seed, group_id))
-        num_atoms = int(rng.choice(sizes, p=weights / weights.sum()))
-        plans.append(RolloutPlan(group_id, num_atoms, num_samples, int(rng.integers(2**62))))
-    return plans

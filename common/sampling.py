@@ -128,9 +128,7 @@ def _sample_batch(
     for t, s in pairwise(grid):
         if stop.is_set():
             break
-        drawn = next(noise)
-        z_s, step = _step(policy, z, t, s, mask, drawn, context)
-        z = z_s if composition is None else composition.constrain(z, z_s, step.z0_hat, t, s, drawn)
+        z, _ = _step(policy, z, t, s, mask, next(noise), context, composition)
     return _decode_clean(policy, z, grid[-1], mask, context, composition).to("cpu")
 
 
@@ -147,7 +145,8 @@ def sample_group(
     """One group: a common prefix computed once, then K branches whose states and log-probabilities are kept.
 
     potential_steps: from the number T' of trained transitions to the indices whose predicted clean molecules
-    are wanted (``choose_potential_steps``, or ``lambda n: ()``). The result is on the CPU.
+    are wanted (``choose_potential_steps``, or ``lambda n: ()``). Where the plan gives the elements, the
+    policy chooses positions alone, and log-probabilities are theirs. The result is on the CPU.
     """
     device = next(policy.parameters()).device
     grid = time_grid(num_steps, policy.num_timesteps)
@@ -158,18 +157,21 @@ def sample_group(
     branch_noise = torch.randn(num_steps - branch, plan.num_samples, *size, generator=generator).to(device)
     mask = torch.ones(plan.num_samples, plan.num_atoms, dtype=torch.bool, device=device)
     context = None if plan.context is None else torch.full((plan.num_samples, 1), plan.context, device=device)
+    composition = None if plan.elements is None else FixedComposition(policy, plan.elements)
 
     z = project(shared_noise[0], mask[:1])
     for (t, s), noise in zip(pairwise(grid[: branch + 1]), shared_noise[1:], strict=True):
-        z, _ = _step(policy, z, t, s, mask[:1], noise, None if context is None else context[:1])
+        z, _ = _step(policy, z, t, s, mask[:1], noise, None if context is None else context[:1], composition)
 
     states, log_probs, predicted = [z.expand(plan.num_samples, -1, -1)], [], []
     for i, ((t, s), noise) in enumerate(zip(pairwise(grid[branch:]), branch_noise, strict=True)):
-        z, step = _step(policy, states[-1], t, s, mask, noise, context)
+        z, step = _step(policy, states[-1], t, s, mask, noise, context, composition)
         states.append(z)
-        log_probs.append(policy.log_prob(z, step.mu, step.sigma, mask))
+        positions_only = composition is not None
+        log_probs.append(policy.log_prob(z, step.mu, step.sigma, mask, positions_only=positions_only))
         if i in wanted:
-            predicted.append(policy.decode(step.z0_hat, mask))
+            clean = step.z0_hat if composition is None else composition.nearest(step.z0_hat)
+            predicted.append(policy.decode(clean, mask))
     return Trajectory(
         plan=plan,
         policy_version=policy_version,
@@ -178,17 +180,25 @@ def sample_group(
         log_prob=torch.stack(log_probs).cpu(),
         potential_steps=wanted,
         predicted=Molecules.cat(predicted).to("cpu"),
-        molecules=_decode_clean(policy, states[-1], 0, mask, context).to("cpu"),
+        molecules=_decode_clean(policy, states[-1], 0, mask, context, composition).to("cpu"),
     )
 
 
 def _step(
-    policy: DiffusionPolicy, z: Tensor, t: int, s: int, mask: Tensor, noise: Tensor, context: Tensor | None
+    policy: DiffusionPolicy,
+    z: Tensor,
+    t: int,
+    s: int,
+    mask: Tensor,
+    noise: Tensor,
+    context: Tensor | None,
+    composition: FixedComposition | None,
 ) -> tuple[Tensor, Transition]:
-    """z_s = mu + sigma · noise, with the noise projected onto the centred subspace."""
+    """z_s = mu + sigma · noise, with the noise projected onto the centred subspace; features as they must."""
     times = [torch.full((len(z),), value, device=z.device) for value in (t, s)]
     step = policy.transition(z, times[0], times[1], mask, context)
-    return (step.mu + step.sigma[:, None, None] * project(noise, mask)).to(z.dtype), step
+    z_s = (step.mu + step.sigma[:, None, None] * project(noise, mask)).to(z.dtype)
+    return (z_s if composition is None else composition.constrain(z, z_s, step.z0_hat, t, s, noise)), step
 
 
 def _decode_clean(

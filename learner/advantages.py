@@ -6,6 +6,8 @@ reward is known; only then are the channels weighed and added:
     A_t = w_F A_F + w_E A_E,t + w_S A_S, clipped at +-advantage_clip.
 
 A group is normalized whole and alone, so nothing can leak from one group into another.
+
+The paper's ablation, plain GRPO, adds first and normalizes the sum: ``mixed_advantages``.
 """
 
 from __future__ import annotations
@@ -60,16 +62,34 @@ def group_advantages(rewards: RewardAnswer, weights: ChannelWeights, clip: float
     A channel that does not know a sample's reward (at that step) adds 0 to it; where no channel of positive
     weight knows, the entry is not valid.
     """
-    num_steps, num_samples = rewards.energy.shape
-    total = torch.zeros(num_steps, num_samples)
-    valid = torch.zeros(num_steps, num_samples, dtype=torch.bool)
-    channels = (
+    total = torch.zeros(rewards.energy.shape)
+    valid = torch.zeros(rewards.energy.shape, dtype=torch.bool)
+    for weight, reward, mask in _channels(rewards, weights):
+        total = total + weight * normalize(reward, mask)
+        valid = valid | mask
+    return Advantages(torch.where(valid, total.clamp(-clip, clip), 0.0), valid)
+
+
+def mixed_advantages(rewards: RewardAnswer, weights: ChannelWeights, clip: float) -> Advantages:
+    """The same with one normalization, of the weighted sum of the channels.
+
+    Sums are only comparable where every channel of positive weight knows; elsewhere the entry is not valid.
+    """
+    total = torch.zeros(rewards.energy.shape, dtype=torch.float64)
+    valid = torch.ones(rewards.energy.shape, dtype=torch.bool)
+    channels = _channels(rewards, weights)
+    for weight, reward, mask in channels:
+        total = total + weight * reward
+        valid = valid & mask
+    valid = valid & bool(channels)
+    return Advantages(normalize(total, valid).clamp(-clip, clip), valid)
+
+
+def _channels(rewards: RewardAnswer, weights: ChannelWeights) -> list[tuple[float, Tensor, Tensor]]:
+    """(weight, rewards, mask) of each channel of positive weight; [K] or [T', K]."""
+    channels = [
         (weights.force, rewards.force, rewards.force_mask),
         (weights.energy, rewards.energy, rewards.energy_mask),
         (weights.stability, rewards.stability, rewards.stability_mask),
-    )
-    for weight, reward, mask in channels:
-        if weight > 0:
-            total = total + weight * normalize(reward, mask)
-            valid = valid | mask
-    return Advantages(torch.where(valid, total.clamp(-clip, clip), 0.0), valid)
+    ]
+    return [channel for channel in channels if channel[0] > 0]

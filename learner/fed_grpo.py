@@ -30,8 +30,9 @@ from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
 from elign.common.errors import LearnerError
 from elign.common.policy import PolicySpec
+from elign.common.prompts import Prompts
 from elign.common.rollout import ScoredTrajectory, SetAside
-from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
+from elign.learner.advantages import Advantages, ChannelWeights, group_advantages, mixed_advantages
 from elign.learner.fed_grpo_learner import EPOCH, LEARNING_RATE, NUM_ROWS, NUM_STEPS, FedGrpoLearner
 from elign.learner.learner_state import LearnerState
 from elign.learner.local_runner import LocalRunner
@@ -49,6 +50,8 @@ from elign.learner.transitions import (
     num_rows,
     rows_by_size,
 )
+
+_NORMALIZATIONS = {"disentangled": group_advantages, "mixed": mixed_advantages}
 
 
 class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
@@ -92,7 +95,11 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
         with_reference = self.train_config.learner.kl_coefficient > 0
         return RLModuleSpec(
             module_class=PolicyModule,
-            model_config={"spec": self.policy_spec, "with_reference": with_reference},
+            model_config={
+                "spec": self.policy_spec,
+                "with_reference": with_reference,
+                "positions_only": bool(self.train_config.rollout.formulas),
+            },
         )
 
     def get_default_learner_class(self) -> type[FedGrpoLearner]:
@@ -121,7 +128,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         if config.make_source is None:
             raise ValueError("FedGrpoConfig.fed_grpo(make_source=...) was not called")
         self._source = config.make_source(self.settings)
-        self._feed = PlanFeed(self._source, self.settings, self.spec.size_histogram)
+        self._feed = PlanFeed(self._source, self.settings, Prompts.of(self.settings.rollout, self.spec))
         self.import_state(LearnerState(self._start_weights, None, {}), PlanState(), completed_iterations=0)
 
     def import_state(self, state: LearnerState, plans: PlanState, *, completed_iterations: int) -> None:
@@ -206,7 +213,9 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
     def _advantages(self, scored: Sequence[ScoredTrajectory]) -> list[Advantages]:
         reward = self.settings.reward
         weights = ChannelWeights(reward.force_weight, reward.energy_weight, reward.stability_weight)
-        return [group_advantages(s.rewards, weights, self.settings.learner.advantage_clip) for s in scored]
+        learner = self.settings.learner
+        advantages = _NORMALIZATIONS[learner.normalization]
+        return [advantages(s.rewards, weights, learner.advantage_clip) for s in scored]
 
     def _learning_rate(self) -> float:
         return learning_rate(self.completed_iterations, self.settings.run.iterations, self.settings.learner)

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from elign.common.config import TrainConfig
 from elign.common.errors import RolloutError
-from elign.common.rollout import RolloutPlan, ScoredTrajectory, SetAside, make_plans
+from elign.common.prompts import Prompts, make_plans
+from elign.common.rollout import RolloutPlan, ScoredTrajectory, SetAside
 from elign.learner.rollout_source import RolloutSource
 
 
@@ -59,8 +60,8 @@ class Harvest:
 class PlanFeed:
     """Keeps a ``RolloutSource`` supplied; policy versions are numbers of completed iterations."""
 
-    def __init__(self, source: RolloutSource, config: TrainConfig, size_histogram: dict[int, int]) -> None:
-        self._source, self._config, self._size_histogram = source, config, size_histogram
+    def __init__(self, source: RolloutSource, config: TrainConfig, prompts: Prompts) -> None:
+        self._source, self._config, self._prompts = source, config, prompts
         self._unsent: list[int] = []
         self._sent: set[int] = set()
         self._next_group = 0
@@ -114,11 +115,11 @@ class PlanFeed:
     def _plans(self, groups: Sequence[int]) -> list[RolloutPlan]:
         return [
             make_plans(
+                self._prompts,
                 run_seed=self._config.run.seed,
                 first_group=group,
                 num_groups=1,
                 num_samples=self._config.rollout.samples_per_group,
-                size_histogram=self._size_histogram,
             )[0]
             for group in groups
         ]

@@ -1,7 +1,8 @@
 """RLlib's shell around the diffusion policy: what a learner holds and differentiates.
 
-model_config: ``spec`` (``PolicySpec.model_dump(mode="json")``) and ``with_reference`` (a frozen copy of the
-starting policy for the KL term). Weights come through ``load_policies``: building the module needs no file.
+model_config: ``spec`` (``PolicySpec.model_dump(mode="json")``), ``with_reference`` (a frozen copy of the
+starting policy for the KL term) and ``positions_only`` (see ``DiffusionPolicy.log_prob``). Weights come
+through ``load_policies``: building the module needs no file.
 """
 
 from __future__ import annotations
@@ -36,7 +37,12 @@ class PolicyModule(TorchRLModule):  # type: ignore[misc]
 
     def _forward_train(self, batch: dict[str, Any], **_: Any) -> dict[str, Tensor]:
         """Log-probability of one chunk of rows [B], and its KL where it comes with the reference's means."""
-        scores = score_rows(self.policy, batch, batch.get(MU_REFERENCE))
+        scores = score_rows(
+            self.policy,
+            batch,
+            batch.get(MU_REFERENCE),
+            positions_only=self.model_config["positions_only"],
+        )
         return (
             {LOG_PROB: scores.log_prob} if scores.kl is None else {LOG_PROB: scores.log_prob, KL: scores.kl}
         )

@@ -38,14 +38,22 @@ def _take(rows: Mapping[str, Tensor], index: Tensor) -> dict[str, Tensor]:
 
 
 def score_rows(
-    policy: DiffusionPolicy, rows: Mapping[str, Tensor], mu_reference: Tensor | None = None
+    policy: DiffusionPolicy,
+    rows: Mapping[str, Tensor],
+    mu_reference: Tensor | None = None,
+    *,
+    positions_only: bool = False,
 ) -> RowScores:
     """Scores of B rows (columns as in ``transitions.Rows``, as tensors on the policy's device).
 
-    mu_reference: [B, N, D] means of the reference policy's transitions, for the KL.
+    mu_reference: [B, N, D] means of the reference policy's transitions, for the KL. positions_only: see
+    ``DiffusionPolicy.log_prob``.
     """
     mask = rows[NODE_MASK]
     step = policy.transition(rows[Z_T], rows[T], rows[S], mask, rows.get(CONTEXT))
-    log_prob = policy.log_prob(rows[Z_S], step.mu, step.sigma, mask)
-    kl = None if mu_reference is None else gaussian_kl(step.mu, mu_reference, step.sigma, mask)
+    log_prob = policy.log_prob(rows[Z_S], step.mu, step.sigma, mask, positions_only=positions_only)
+    if mu_reference is None:
+        return RowScores(log_prob, None)
+    width = 3 if positions_only else mu_reference.shape[-1]
+    kl = gaussian_kl(step.mu[..., :width], mu_reference[..., :width], step.sigma, mask)
     return RowScores(log_prob, kl)

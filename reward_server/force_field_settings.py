@@ -17,7 +17,7 @@ class ForceFieldTrainingSettings(Settings):
     )
     displaced: int = Field(default=10000, ge=0, description="Structures with noise of 0.02 to 0.4 Å")
     broken: int = Field(default=5000, ge=0, description="Structures with wrong elements, hydrogens and bonds")
-    pairs: int = Field(default=40, ge=0, description="Pairs of atoms of every two elements")
+    pairs: int = Field(default=150, ge=0, description="Pairs of atoms of every two elements")
     held_out_every: int = Field(
         default=20, ge=2, description="Every so-many-th source molecule is only tested on"
     )
@@ -30,15 +30,16 @@ class ForceFieldTrainingSettings(Settings):
         default=None,
         description="Folder of a force field to start from: its architecture and references stay",
     )
-    channels: int = Field(default=64, ge=1)
+    channels: int = Field(default=64, ge=16)
     r_max: float = Field(default=5.0, gt=0, description="Cut-off, Å")
     max_ell: int = Field(default=2, ge=0)
     correlation: int = Field(default=2, ge=1)
     radial_width: int = Field(default=32, ge=1)
 
-    epochs: int = Field(default=3, ge=1)
+    epochs: int = Field(default=8, ge=1)
     batch_size: int = Field(default=16, ge=1, description="Structures per optimizer step")
-    learning_rate: float = Field(default=5e-3, gt=0)
+    learning_rate: float = Field(default=0.12, gt=0, description="Of Muon, for wide linear maps")
+    adam_learning_rate: float = Field(default=1e-2, gt=0, description="Of Adam, for the rest")
     warmup_steps: int = Field(default=200, ge=0)
     ema_decay: float = Field(default=0.999, gt=0, lt=1)
     grad_clip: float = Field(default=10.0, gt=0)

@@ -141,7 +141,7 @@ def fit(
     while state.step < total:
         batch = training.select(_batch_index(settings, len(training), state.step, batches_per_epoch))
         loss = structure_loss(network, spec, batch, references, settings, device)
-        state.update(loss, learning_rate(settings, state.step, total))
+        state.update(loss, rate_factor(settings, state.step, total))
         if state.step % settings.checkpoint_every == 0 or state.step == total:
             state.save(checkpoint)
         if progress is not None:
@@ -174,12 +174,12 @@ def structure_loss(
     return cast(Tensor, force_loss + settings.energy_weight * energy_loss)
 
 
-def learning_rate(settings: ForceFieldTrainingSettings, step: int, total: int) -> float:
-    """Linear warm-up, then a cosine down to a hundredth."""
+def rate_factor(settings: ForceFieldTrainingSettings, step: int, total: int) -> float:
+    """Part of the learning rates at ``step``: linear warm-up, then a cosine down to a hundredth."""
     if step < settings.warmup_steps:
-        return settings.learning_rate * (step + 1) / settings.warmup_steps
+        return (step + 1) / settings.warmup_steps
     done = (step - settings.warmup_steps) / max(1, total - settings.warmup_steps)
-    return settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done))
 
 
 def _batch_index(

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from elign.common.errors import CheckpointError
-from elign.common.training_state import load_training, read_moments, save_training, write_moments
+from elign.common.training_state import load_training, save_training
+from elign.reward_server.force_field_optimizer import ForceFieldOptimizer
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
 
 _LOSS_MEMORY = 0.99
@@ -27,21 +28,22 @@ class TrainingState:
         self._seconds_before = 0.0
         self._begin = time.monotonic()
         self._settings = settings
-        self._optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, amsgrad=True)
+        self._optimizer = ForceFieldOptimizer(network)
 
     @property
     def seconds(self) -> float:
         """Wall-clock time of training, interrupted runs included."""
         return self._seconds_before + time.monotonic() - self._begin
 
-    def update(self, loss: Tensor, learning_rate: float) -> None:
-        """One optimizer step on ``loss``, and one of the average."""
-        for group in self._optimizer.param_groups:
-            group["lr"] = learning_rate
-        self._optimizer.zero_grad()
+    def update(self, loss: Tensor, factor: float) -> None:
+        """One optimizer step on ``loss`` with ``factor`` of the learning rates, and one of the average."""
+        self.network.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self._settings.grad_clip)
-        self._optimizer.step()
+        settings = self._settings
+        self._optimizer.step(
+            muon_rate=factor * settings.learning_rate, adam_rate=factor * settings.adam_learning_rate
+        )
         self.step += 1
         decay = min(self._settings.ema_decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
@@ -55,7 +57,7 @@ class TrainingState:
         parts = {
             "network": self.network.state_dict(),
             "averaged": self.averaged.state_dict(),
-            "moments": read_moments(self._optimizer, self.network),
+            "moments": self._optimizer.read(),
         }
         counters = {
             "settings": self._settings.model_dump(mode="json", exclude={"epochs"}),
@@ -80,4 +82,4 @@ class TrainingState:
         self._seconds_before = counters["seconds"]
         self.network.load_state_dict(parts["network"])
         self.averaged.load_state_dict(parts["averaged"])
-        write_moments(self._optimizer, self.network, parts["moments"])
+        self._optimizer.write(parts["moments"])

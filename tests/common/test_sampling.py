@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from elign.common.policy import DiffusionPolicy, PolicySpec
-from elign.common.rollout import RolloutPlan, make_plans
+from elign.common.rollout import RolloutPlan
 from elign.common.sampling import (
     branch_index,
     choose_potential_steps,
@@ -157,15 +157,3 @@ def test_log_prob_of_a_group_is_reproduced_by_the_learner_side(policy: Diffusion
         again = policy.log_prob(trajectory.z[1:].flatten(0, 1), step.mu, step.sigma, mask)
     ratio = (again - trajectory.log_prob.flatten()).exp()
     assert float((ratio - 1).abs().max()) < 1e-4
-
-
-def test_plans_depend_on_run_seed_and_group_alone() -> None:
-    histogram = {3: 10, 5: 1, 9: 4}
-    together = make_plans(run_seed=1, first_group=0, num_groups=6, num_samples=2, size_histogram=histogram)
-    later = make_plans(run_seed=1, first_group=4, num_groups=2, num_samples=2, size_histogram=histogram)
-    assert together[4:] == later
-    assert len({plan.seed for plan in together}) == 6
-    assert {plan.num_atoms for plan in together} <= set(histogram)
-    assert (
-        make_plans(run_seed=2, first_group=4, num_groups=2, num_samples=2, size_histogram=histogram) != later
-    )

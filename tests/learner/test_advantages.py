@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from elign.common.scoring import RewardAnswer
-from elign.learner.advantages import ChannelWeights, group_advantages, normalize
+from elign.learner.advantages import ChannelWeights, group_advantages, mixed_advantages, normalize
 
 FORCE_ONLY = ChannelWeights(force=1.0, energy=0.0, stability=0.0)
 
@@ -125,3 +125,30 @@ def test_advantages_are_clipped(clip: float) -> None:
     got = group_advantages(answer(torch.tensor([0.0] * 9 + [-100.0])), FORCE_ONLY, clip)
     assert float(got.values.abs().max()) <= clip
     assert float(got.values.min()) == -clip
+
+
+def test_mixed_advantages_are_the_z_scores_of_the_weighted_sum() -> None:
+    force = torch.tensor([-1.0, -3.0, -2.0])
+    energy = torch.tensor([[1.0, 0.0, 7.0]]).expand(3, 3)
+    stability = torch.tensor([0.5, 1.0, 0.0])
+    weights = ChannelWeights(force=1.0, energy=0.5, stability=2.0)
+    got = mixed_advantages(answer(force, energy=energy, stability=stability), weights, 5.0)
+    total = force + 0.5 * energy + 2.0 * stability
+    expected = (total - total.mean()) / total[0].std(correction=0)
+    assert torch.allclose(got.values, expected, atol=1e-6)
+    assert got.valid.all()
+
+
+def test_with_one_channel_both_normalizations_agree() -> None:
+    rewards = answer(torch.tensor([0.0, -1.0, -4.0]), torch.tensor([True, False, True]))
+    apart, mixed = (f(rewards, FORCE_ONLY, 5.0) for f in (group_advantages, mixed_advantages))
+    assert torch.equal(apart.values, mixed.values)
+    assert torch.equal(apart.valid, mixed.valid)
+
+
+def test_a_loud_channel_drowns_the_others_only_where_they_are_mixed() -> None:
+    force, energy = torch.tensor([-1.0, -1.1]), torch.tensor([[0.0, 1000.0]]).expand(3, 2)
+    weights = ChannelWeights(force=1.0, energy=0.1, stability=0.0)
+    rewards = answer(force, energy=energy)
+    assert (group_advantages(rewards, weights, 5.0).values[:, 0] > 0).all()
+    assert (mixed_advantages(rewards, weights, 5.0).values[:, 0] < 0).all()

@@ -9,6 +9,7 @@ import pytest
 
 from elign.common.config import TrainConfig
 from elign.common.errors import RolloutError
+from elign.common.prompts import Prompts
 from elign.common.rollout import Collection, RolloutPlan, ScoredTrajectory, SetAside
 from elign.learner.plan_feed import PlanFeed, PlanState
 
@@ -56,7 +57,7 @@ class Source:
 def feed(source: Source, max_policy_lag: int, iterations: int = 20) -> PlanFeed:
     rollout = {"groups": 2, "max_policy_lag": max_policy_lag}
     config = TrainConfig.model_validate({"rollout": rollout, "run": {"iterations": iterations}})
-    return PlanFeed(source, config, {5: 1, 7: 2})
+    return PlanFeed(source, config, Prompts({5: 1, 7: 2}))
 
 
 def gather(mine: PlanFeed, source: Source, iteration: int) -> list[int]:

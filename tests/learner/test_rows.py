@@ -14,7 +14,8 @@ from torch import Tensor
 from elign.common.checkpoint import load_policy
 from elign.common.config_load import load_config
 from elign.common.policy import DiffusionPolicy
-from elign.common.rollout import ScoredTrajectory
+from elign.common.rollout import RolloutPlan, ScoredTrajectory
+from elign.common.sampling import sample_group
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
 from elign.learner.reference_means import ReferenceMeans
 from elign.learner.row_scoring import score_rows, split_rows
@@ -36,7 +37,7 @@ from elign.learner.transitions import (
     lay_out_minibatches,
     num_rows,
 )
-from tests.learner.rollouts import roll_out_groups, tiny_policy
+from tests.learner.rollouts import random_rewards, roll_out_groups, tiny_policy
 
 MAX_PAIRS = 8192
 WEIGHTS = ChannelWeights(force=1.0, energy=0.5, stability=0.0)
@@ -86,6 +87,40 @@ def test_log_prob_matches_for_a_conditional_policy() -> None:
         (chunk,) = split_rows(tensors(rows_of(policy, [9])), MAX_PAIRS)
         log_ratio = score_rows(policy, chunk).log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
     assert float(log_ratio.abs().max()) < 1e-5
+
+
+def test_log_prob_matches_where_the_composition_is_given() -> None:
+    policy, elements = tiny_policy(), (8, 6, 6, 1, 1, 1, 1)
+    trajectory = sample_group(
+        policy,
+        RolloutPlan(0, len(elements), 3, seed=1, elements=elements),
+        num_steps=8,
+        shared_prefix=0.5,
+        potential_steps=lambda _: (0, 2),
+        policy_version=0,
+    )
+    for molecules in (trajectory.molecules, trajectory.predicted):
+        assert {tuple(sorted(m)) for m in molecules.atomic_numbers.tolist()} == {tuple(sorted(elements))}
+    scored = ScoredTrajectory(trajectory, random_rewards(4, 3, seed=0), {})
+    rows = build_rows([scored], [group_advantages(scored.rewards, WEIGHTS, 5.0)], [np.ones(4, dtype=bool)])
+    with torch.no_grad():
+        (chunk,) = split_rows(tensors(rows), MAX_PAIRS)
+        log_prob = score_rows(policy, chunk, positions_only=True).log_prob
+    log_ratio = log_prob - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+    assert float(log_ratio.abs().max()) < 1e-5
+
+
+def test_kl_of_positions_alone_ignores_features() -> None:
+    policy = tiny_policy()
+    with torch.no_grad():
+        (chunk,) = split_rows(tensors(rows_of(policy, [9])), MAX_PAIRS)
+        mu = policy.transition(chunk[Z_T], chunk[T], chunk[S], chunk[NODE_MASK]).mu
+        mu[..., 3:] += 1.0
+        everything, alone = (score_rows(policy, chunk, mu, positions_only=only).kl for only in (False, True))
+    assert everything is not None
+    assert alone is not None
+    assert bool((everything > 0).all())
+    assert torch.equal(alone, torch.zeros_like(alone))
 
 
 def test_kl_to_itself_is_zero_and_to_another_is_not() -> None:

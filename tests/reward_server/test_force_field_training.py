@@ -15,10 +15,11 @@ from elign.common.errors import CheckpointError, DataError
 from elign.common.molecules import Molecules
 from elign.reward_server import labels as labels_module
 from elign.reward_server.force_field_data import fit_reference_energies, from_labels, split_by_source
+from elign.reward_server.force_field_optimizer import ForceFieldOptimizer
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
 from elign.reward_server.force_field_training import (
     fit,
-    learning_rate,
+    rate_factor,
     repeat_samples,
     train_force_field,
 )
@@ -61,14 +62,14 @@ TINY = ForceFieldTrainingSettings(
     broken=6,
     pairs=1,
     held_out_every=4,
-    channels=4,
+    channels=16,
     radial_width=8,
     epochs=3,
     batch_size=4,
     warmup_steps=2,
     checkpoint_every=2,
 )
-SPEC = MaceSpec(reference_energies=(-13.0, -50.0, -72.0, -105.0, -127.0), channels=4, radial_width=8)
+SPEC = MaceSpec(reference_energies=(-13.0, -50.0, -72.0, -105.0, -127.0), channels=16, radial_width=8)
 
 
 def clean_molecules() -> Molecules:
@@ -161,10 +162,10 @@ def test_reference_energies_recover_an_additive_energy() -> None:
     assert fitted == pytest.approx(tuple(per_element.values()), abs=1e-3)
 
 
-def test_learning_rate_warms_up_and_falls() -> None:
-    rates = [learning_rate(TINY, step, 100) for step in range(100)]
-    assert 0 < rates[0] < rates[1] == TINY.learning_rate
-    assert rates[-1] < 0.02 * TINY.learning_rate
+def test_learning_rates_warm_up_and_falls() -> None:
+    rates = [rate_factor(TINY, step, 100) for step in range(100)]
+    assert 0 < rates[0] < rates[1] == 1
+    assert rates[-1] < 0.02
     assert all(a >= b for a, b in pairwise(rates[1:]))
 
 
@@ -185,6 +186,27 @@ def test_interrupted_training_ends_where_uninterrupted_training_ends(tmp_path: P
     for a, b in zip(whole.averaged.parameters(), resumed.averaged.parameters(), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
     assert seen == [1, 2, 3, 4, 5]
+
+
+def test_layers_of_a_network_are_trained_matrix_by_matrix() -> None:
+    network = fresh()
+    optimizer = ForceFieldOptimizer(network)
+    before = {name: p.detach().clone() for name, p in network.named_parameters()}
+    for p in network.parameters():
+        p.grad = torch.randn(p.shape, generator=torch.Generator().manual_seed(1))
+    optimizer.step(muon_rate=0.1, adam_rate=0.0)
+    moved = {name for name, p in network.named_parameters() if not torch.equal(p, before[name])}
+    assert {
+        "interactions.1.linear.weight",
+        "interactions.0.skip_tp.weight",
+        "products.0.linear.weight",
+    } <= moved
+    assert not {"node_embedding.linear.weight", "readouts.0.linear.weight"} & moved
+    update = dict(network.named_parameters())["products.0.linear.weight"] - before["products.0.linear.weight"]
+    scales = torch.linalg.svdvals(update.detach().view(16, 16)) / (0.1 * 0.2 * 4)  # rate, RMS of AdamW, size
+    assert 0.5 < float(scales.min()) < float(scales.max()) < 1.5
+    optimizer.step(muon_rate=0.0, adam_rate=0.1)
+    assert all(not torch.equal(p, before[name]) for name, p in network.named_parameters())
 
 
 def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:

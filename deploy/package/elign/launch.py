@@ -35,6 +35,7 @@ from elign.common.meter import Meter, NoMeter
 from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.pool_status import PoolControl
+from elign.common.prompts import Prompts
 from elign.common.run_control import RunControl
 from elign.common.sampling import branch_index, sample_molecules
 from elign.learner.fed_grpo import FedGrpo, FedGrpoConfig
@@ -74,6 +75,7 @@ def train(
     raise KeyboardInterrupt; a second signal ends it at once, the last checkpoint intact. Raises ElignError.
     """
     check_settings(config)
+    Prompts.of(config.rollout, load_policy(config.policy.checkpoint).spec)
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)

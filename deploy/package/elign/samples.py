@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from ase.data import atomic_numbers, chemical_symbols
-from ase.formula import Formula
 
 from elign.common.checkpoint import load_policy, read_description, resolve_policy
 from elign.common.datasets import dataset_of
@@ -82,27 +80,6 @@ def draw_sizes(policy: DiffusionPolicy, number: int, seed: int) -> list[int]:
     weights = np.array([histogram[int(size)] for size in sizes], dtype=np.float64)
     drawn = np.random.default_rng(seed).choice(sizes, size=number, p=weights / weights.sum())
     return [int(size) for size in drawn]
-
-
-def parse_formula(formula: str, policy: DiffusionPolicy) -> list[int]:
-    """Atomic numbers of a formula such as C7H10O2, one an atom, heavy ones first.
-
-    Raises ConfigError for what is no formula, has fewer than two atoms, or elements that the policy lacks.
-    """
-    try:
-        counts = Formula(formula).count()
-        numbers = [atomic_numbers[symbol] for symbol, count in counts.items() for _ in range(count)]
-    except (ValueError, KeyError) as error:
-        raise ConfigError(f"--formula {formula!r} is no chemical formula, such as C7H10O2") from error
-    lacking = sorted(
-        {chemical_symbols[z] for z in numbers} - {chemical_symbols[z] for z in policy.atom_types}
-    )
-    if lacking:
-        known = ", ".join(chemical_symbols[z] for z in policy.atom_types)
-        raise ConfigError(f"--formula {formula}: the policy has no {', '.join(lacking)}, only {known}")
-    if len(numbers) < 2:
-        raise ConfigError(f"--formula {formula!r}: a molecule has at least two atoms")
-    return sorted(numbers, reverse=True)
 
 
 def parse_conditions(given: Sequence[str], policy: DiffusionPolicy) -> tuple[float, ...]:

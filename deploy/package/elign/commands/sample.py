@@ -71,13 +71,13 @@ def sample(
     from elign.common.errors import ConfigError, DataError
     from elign.common.molecule_io import write_molecules
     from elign.common.progress import show_progress
+    from elign.common.prompts import parse_formula
     from elign.samples import (
         draw_sizes,
         force_field_columns,
         open_force_field,
         open_policy,
         parse_conditions,
-        parse_formula,
         sample_sizes,
     )
 
@@ -85,7 +85,7 @@ def sample(
         raise ConfigError("--formula and --num-atoms exclude each other: a formula says how many atoms")
     source = open_policy(policy, device=device, num_steps=steps)
     judge = None if force_field == "none" else open_force_field(force_field, device=device)
-    elements = None if formula is None else parse_formula(formula, source.policy)
+    elements = None if formula is None else parse_formula(formula, source.policy.spec.dataset)
     size = num_atoms if elements is None else len(elements)
     sizes = draw_sizes(source.policy, number, seed) if size is None else [size] * number
     with show_progress("sampling") as progress:
