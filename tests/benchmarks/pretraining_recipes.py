@@ -1,6 +1,6 @@
 """Recipes of pre-training under one budget of processor time: what makes a small policy good soonest?
 
-    python -m tests.benchmarks.pretraining_recipes --data qm9_12000.npz [--seconds 240] [--plot recipes.svg]
+    python -m tests.benchmarks.pretraining_recipes --data qm9_12000.npz [--seconds 120] [--plot recipes.svg]
         [--json recipes.json] [names...]
 
 Each recipe changes one thing of the shipped one and trains for as many steps as fit into the budget, which
@@ -37,7 +37,7 @@ from elign.common.stability import stable_atoms
 from elign.learner.pretrain import PretrainRun, PretrainSettings
 from elign.learner.score_matching import step_generator, stratified_times, trimmed
 
-SAMPLES = {100: 256, 1000: 128}
+SAMPLES = {100: 256, 1000: 64}
 """Denoising steps -> molecules."""
 TIMED_STEPS = 12
 AVERAGES = (0.9, 0.99, 0.999)
@@ -233,7 +233,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(RECIPES)}; all by default")
     parser.add_argument("--data", required=True, help="as of elign pretrain")
-    parser.add_argument("--seconds", type=float, default=240.0, help="processor time of each training")
+    parser.add_argument("--seconds", type=float, default=120.0, help="processor time of each training")
     parser.add_argument("--json", type=Path, help="results; those that are there are not repeated")
     parser.add_argument("--plot", type=Path, help="write an SVG picture")
     given = parser.parse_args()
