@@ -51,14 +51,14 @@ class Prompts:
 
     def draw(self, rng: np.random.Generator) -> tuple[int, tuple[int, ...] | None, float | None]:
         """(number of atoms, elements, value of the condition) of one group."""
-        if self.formulas:
-            elements: tuple[int, ...] | None = self.formulas[int(rng.integers(len(self.formulas)))]
-            num_atoms = len(elements)
-        else:
-            sizes = np.array(sorted(self.size_histogram))
-            weights = np.array([self.size_histogram[int(n)] for n in sizes], dtype=np.float64)
-            elements, num_atoms = None, int(rng.choice(sizes, p=weights / weights.sum()))
+        elements = self.formulas[int(rng.integers(len(self.formulas)))] if self.formulas else None
+        num_atoms = self._draw_size(rng) if elements is None else len(elements)
         return num_atoms, elements, float(rng.choice(self.conditions)) if self.conditions else None
+
+    def _draw_size(self, rng: np.random.Generator) -> int:
+        sizes = np.array(sorted(self.size_histogram))
+        weights = np.array([self.size_histogram[int(n)] for n in sizes], dtype=np.float64)
+        return int(rng.choice(sizes, p=weights / weights.sum()))
 
 
 def make_plans(

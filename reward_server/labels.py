@@ -72,6 +72,11 @@ def label_structures(
     return labels
 
 
+def read_labels(folder: Path) -> list[Label]:
+    """All labels that are kept in a folder. Raises DataError for a damaged file."""
+    return [label for path in sorted(folder.glob("labels_*.parquet")) for label in _read_part(path)]
+
+
 def label_structure(structure: Structure) -> list[Label]:
     """One label; three where the structure is to be relaxed; none where GFN2-xTB does not converge."""
     calculation = Calculation(structure.atomic_numbers, structure.positions)
