@@ -30,7 +30,7 @@ from elign.actors.pool import RolloutPool
 from elign.actors.roster import State
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
-from elign.common.errors import ConfigError, LearnerError, RolloutError
+from elign.common.errors import ConfigError, LearnerError, RolloutError, StorageError
 from elign.common.meter import Meter, NoMeter
 from elign.common.molecule_io import write_molecules
 from elign.common.policy import DiffusionPolicy
@@ -191,6 +191,9 @@ def _run(
                 write_report(directory.path)
             if on_iteration is not None:
                 on_iteration(row)
+    except StorageError:
+        _note_failure(directory, algorithm.completed_iterations)
+        raise
     except (KeyboardInterrupt, RolloutError) as error:
         # a second signal may have hit the middle of an update: then only the last checkpoint is sound
         if not stop.forced:
@@ -200,6 +203,14 @@ def _run(
         raise
     finally:
         directory.metrics.close()
+
+
+def _note_failure(directory: RunDirectory, completed_iterations: int) -> None:
+    """Where a full disk leaves room for it; the error itself is on its way to the user."""
+    try:
+        directory.write_state("failed", completed_iterations)
+    except StorageError as error:
+        log.warning("run.json keeps saying that the run goes on: %s", error)
 
 
 def _actor_counts(pool: RolloutPool) -> dict[str, int]:
