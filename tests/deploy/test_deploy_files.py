@@ -114,7 +114,9 @@ def test_grafana_is_provisioned_with_the_names_that_the_code_uses() -> None:
     assert [provider["folderUid"] for provider in providers["providers"]] == [FOLDER_UID]
 
 
-@pytest.mark.parametrize("script", ["deploy/slurm/train.sbatch", "deploy/quickstart", ".ci/run"])
+@pytest.mark.parametrize(
+    "script", ["deploy/slurm/train.sbatch", "deploy/quickstart", "deploy/examples/force_field.sh", ".ci/run"]
+)
 def test_shell_scripts_pass_shellcheck(script: str) -> None:
     program = Path(sys.executable).parent / "shellcheck"
     done = subprocess.run([program, "--shell=bash", ROOT / script], capture_output=True, text=True)
