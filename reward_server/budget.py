@@ -29,6 +29,8 @@ _WORTHWHILE = 1.05  # a larger batch must be so many times faster per edge
 
 def cpu_budget(network: nn.Module, dtype: torch.dtype) -> int:
     """Edges per batch of a MACE on a CPU: the same at every start and on every machine."""
+    if hasattr(network, "edges_per_batch"):  # of ``scalar_mace``
+        return cast(int, network.edges_per_batch)
     interactions = cast(nn.ModuleList, network.interactions)
     width = max(int(cast(Any, layer).conv_tp.irreps_out.dim) for layer in interactions)
     return max(1, CPU_MESSAGE_BYTES // (width * dtype.itemsize))

@@ -25,8 +25,7 @@ from elign.common.errors import ForceFieldError
 from elign.common.storage import write_json
 from elign.common.user_folder import user_folder
 from elign.reward_server.checks import Checks
-from elign.reward_server.fused_convolution import fuse_convolutions
-from elign.reward_server.mace_force_field import MaceForceField
+from elign.reward_server.mace_force_field import MaceForceField, prepare_for_cpu
 from elign.reward_server.mace_model import UNRESTRICTED_LOAD, importing_mace
 
 _ACADEMIC = "Academic Software License (non-commercial use only), https://github.com/gabor1/ASL"
@@ -83,9 +82,10 @@ def load_foundation(
     _check_hash(model, path, record)
     network = _open(model, path)
     references = _reference_energies(model, network)
+    network = network.to(dtype)
     if device.type == "cpu":
-        fuse_convolutions(network)
-    return MaceForceField(model.name, network.to(dtype), references, device=device, checks=checks)
+        network = prepare_for_cpu(network)
+    return MaceForceField(model.name, network, references, device=device, checks=checks)
 
 
 def _fetch(model: FoundationModel) -> Path:

@@ -66,7 +66,7 @@ class MaceForceField:
         """Load a folder with ``model.safetensors`` and ``force_field.json``; raises ForceFieldError."""
         network, description = load_network(folder, dtype)
         if torch.device(device).type == "cpu":
-            fuse_convolutions(network)
+            network = prepare_for_cpu(network)
         spec = description.spec
         references = dict(zip(spec.elements, spec.reference_energies, strict=True))
         return cls(
@@ -153,6 +153,14 @@ class MaceForceField:
         """[B] eV in float64; total energies are thousands of eV, too many digits for float32."""
         numbers = molecules.atomic_numbers.cpu().clamp(0, len(self._references) - 1)
         return (self._references[numbers] * molecules.node_mask.cpu()).sum(1)
+
+
+def prepare_for_cpu(network: nn.Module) -> nn.Module:
+    """A network that says the same in less time, as far as its kind allows."""
+    from elign.reward_server.scalar_mace import speed_up  # here: it loads a compiler
+
+    fuse_convolutions(network)
+    return speed_up(network)
 
 
 def _lattice(element: int) -> Molecules:

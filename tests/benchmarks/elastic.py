@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import ray
-import torch
 
 import elign.actors.pool
 from elign.actors.pool import RolloutPool
@@ -91,25 +91,33 @@ def throughput(delay_s: float) -> None:
 
 
 def broadcast() -> None:
-    """Seconds from publishing new weights until every actor has answered a plan with them."""
-    print("| actors | weights, MB | publish, ms | until all have used them, ms |\n|---:|---:|---:|---:|")
-    for actors in (4, 16, 64):
-        with sleeping_pool(actors, 0.0) as pool:
-            for version, megabytes in enumerate((1, 20, 80), 1):
-                ballast = {"ballast": torch.zeros(megabytes * 250_000)}
-                began = time.perf_counter()
-                reference = ray.put({name: tensor.numpy() for name, tensor in ballast.items()})
-                put = time.perf_counter() - began
-                handles = [member.handle for member in pool._roster.members]
-                fetch = [handle.__ray_call__.remote(_fetch, [reference]) for handle in handles]
-                ray.get(fetch)
-                done = time.perf_counter() - began
-                print(f"| {actors} | {megabytes} | {1000 * put:.1f} | {1000 * done:.1f} |", flush=True)
-                del reference, fetch, version
+    """Seconds from publishing new weights until every actor has them, as arrays of its own process.
+
+    The actors only fetch: sixty-four with a policy each would not fit into a small machine.
+    """
+    print("| actors | weights, MB | publish, ms | until all have them, ms |\n|---:|---:|---:|---:|")
+    for number in (1, 4, 16, 64):
+        actors = [Fetcher.options(num_cpus=0).remote() for _ in range(number)]
+        ray.get([actor.fetch.remote([ray.put({})]) for actor in actors])
+        for megabytes in (1, 20, 80):
+            weights = {"ballast": np.zeros(megabytes * 250_000, dtype=np.float32)}
+            began = time.perf_counter()
+            reference = ray.put(weights)
+            put = time.perf_counter() - began
+            ray.get([actor.fetch.remote([reference]) for actor in actors])
+            done = time.perf_counter() - began
+            print(f"| {number} | {megabytes} | {1000 * put:.1f} | {1000 * done:.1f} |", flush=True)
+            del reference
+        for actor in actors:
+            ray.kill(actor)
 
 
-def _fetch(_: Any, reference: list[Any]) -> int:
-    return len(ray.get(reference[0]))
+@ray.remote
+class Fetcher:
+    """Gets weights as a rollout actor does."""
+
+    def fetch(self, reference: list[Any]) -> int:
+        return sum(array.copy().nbytes for array in ray.get(reference[0]).values())
 
 
 def driver() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,12 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from elign.common.molecules import Molecules
+from elign.reward_server import scalar_mace
 from elign.reward_server.checks import Checks
+from elign.reward_server.edge_kernels import EdgeSum, RadialTable
 from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.mace_force_field import MaceForceField
-from elign.reward_server.mace_model import MaceSpec, build_network, importing_mace, load_network, save_network
+from elign.reward_server.mace_model import (
+    MaceSpec,
+    build_network,
+    graph_input,
+    importing_mace,
+    load_network,
+    save_network,
+)
 from elign.reward_server.packing import pack
 from elign.reward_server.registry import load_force_field
+from elign.reward_server.scalar_mace import EDGES_PER_BATCH, speed_up
 
 TOLERANCE = {torch.float32: (1e-5, 1e-4), torch.float64: (1e-9, 1e-9)}
 """(eV, eV/Å)"""
@@ -101,10 +113,67 @@ def test_the_fused_convolution_is_used_and_equals_maces_own() -> None:
     assert fuse_convolutions(network) == 0  # once is enough
 
 
-def test_the_shipped_force_field_is_fused() -> None:
+def test_the_shipped_force_field_is_made_fast() -> None:
     field = load_force_field("elign-mace-small", device="cpu")
     assert isinstance(field, MaceForceField)
-    assert all(hasattr(layer, "conv_fusion") for layer in field.network.interactions)
+    assert field.max_edges == EDGES_PER_BATCH
+
+
+@pytest.mark.parametrize(
+    "changed", [{}, {"correlation": 3}, {"correlation": 1}, {"max_ell": 3}, {"num_layers": 3}]
+)
+def test_fast_networks_say_the_same(changed: dict[str, int]) -> None:
+    torch.manual_seed(0)
+    network = build_network(SPEC.model_copy(update=changed), torch.float32)
+    fuse_convolutions(network)
+    fast = speed_up(network)
+    assert fast is not network
+    packed = pack(clusters(), 5.0)
+    single = replace(packed, positions=packed.positions.float())
+    found, expected = (model(graph_input(single, model)) for model in (fast, network))
+    for key in ("interaction_energy", "forces"):
+        torch.testing.assert_close(found[key], expected[key], rtol=1e-5, atol=1e-5)
+
+
+def test_a_network_that_the_probes_find_changed_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = build_network(SPEC, torch.float32)
+    fuse_convolutions(network)
+    monkeypatch.setattr(scalar_mace, "GRID", 3)  # far too coarse
+    assert speed_up(network) is network
+
+
+def test_double_precision_is_left_as_it_is() -> None:
+    network = build_network(SPEC, torch.float64)
+    fuse_convolutions(network)
+    assert speed_up(network) is network
+
+
+def test_gradients_of_the_edge_loop_are_those_of_its_formula() -> None:
+    rng = torch.Generator().manual_seed(0)
+    atoms, channels, cutoff, grid = 6, 16, 4.0, 2000
+    knots = torch.linspace(0, cutoff, grid + 1, dtype=torch.float64)[:, None]
+    speed = torch.linspace(0.3, 2.0, 3 * channels, dtype=torch.float64)
+    rows = torch.stack(
+        [(knots * speed).sin(), speed * (knots * speed).cos(), -(speed**2) * (knots * speed).sin()], 1
+    )
+    scales = np.array([1.0, 0.7, 0.4], dtype=np.float32)
+    table = RadialTable(rows.float().contiguous().numpy(), cutoff / grid, scales)
+    receiver, sender = (~torch.eye(atoms, dtype=torch.bool)).nonzero(as_tuple=True)
+    nodes, harmonics = torch.randn(atoms, channels, generator=rng), torch.randn(len(sender), 9, generator=rng)
+    lengths = cutoff * torch.rand(len(sender), 1, generator=rng)
+    inputs = [x.requires_grad_() for x in (nodes, harmonics, lengths)]
+    radial = (lengths.double() * speed).sin().view(-1, 3, channels) * torch.from_numpy(scales)[:, None]
+    degree = torch.tensor([0, 1, 1, 1, 2, 2, 2, 2, 2])
+    messages = harmonics[:, :, None] * radial[:, degree] * nodes[sender][:, None]
+    expected = torch.zeros(9, atoms, channels, dtype=torch.float64).index_add(
+        1, receiver, messages.transpose(0, 1)
+    )
+    found = EdgeSum.apply(nodes, harmonics, lengths, torch.stack([sender, receiver]), table)
+    torch.testing.assert_close(found.double(), expected, rtol=1e-5, atol=1e-5)
+    direction = torch.randn(expected.shape, generator=rng)
+    mine, formula = (torch.autograd.grad((out * direction).sum(), inputs) for out in (found, expected))
+    for a, b in zip(mine, formula, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")  # e3nn's, about TorchScript
