@@ -9,6 +9,7 @@ count; whatever goes through Ray is by the clock, in rounds that alternate with 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import statistics
@@ -118,6 +119,37 @@ def throughput(field: MaceForceField, name: str, molecules: Molecules, print_row
     print_row(f"{name}: ASE calculator, one at a time", f"{ase:.0f} molecules/s")
     print_row(f"{name}: packed", f"{packed:.0f} molecules/s")
     print_row(f"{name}: packed / ASE", f"**{packed / ase:.1f}x**")
+    torch_sim(packed, name, molecules, print_row)
+
+
+def torch_sim(packed: float, name: str, molecules: Molecules, print_row: PrintRow) -> None:
+    """The same network in torch-sim's batches (``pip install torch-sim-atomistic``), of the best size.
+
+    packed: molecules a second of the force field. States are made before the clock runs.
+    """
+    if importlib.util.find_spec("torch_sim") is None:
+        print_row(f"{name}: torch-sim", "not installed")
+        return
+    import torch_sim
+    from torch_sim.models.mace import MaceModel
+
+    network, _ = load_network(_folder(FORCE_FIELD), torch.float32)
+    cpu = torch.device("cpu")
+    model = MaceModel(model=network, device=cpu, dtype=torch.float32, compute_stress=False)
+    ordered = molecules[torch.argsort(molecules.num_atoms)]
+    systems = [Atoms(numbers, positions, cell=100 * np.eye(3)) for numbers, positions in ordered.arrays()]
+    rates = {}
+    for size in (1, 8, 32, 128):
+        states = [
+            torch_sim.initialize_state(systems[i : i + size], cpu, torch.float32)
+            for i in range(0, len(systems), size)
+        ]
+        model(states[0])
+        seconds = [cpu_seconds(lambda states=states: [model(s) for s in states]) for _ in range(2)]
+        rates[size] = len(systems) / min(seconds)
+    best = max(rates, key=lambda size: rates[size])
+    print_row(f"{name}: torch-sim, {best} molecules a batch", f"{rates[best]:.0f} molecules/s")
+    print_row(f"{name}: packed / torch-sim", f"**{packed / rates[best]:.1f}x**")
 
 
 def packing(field: MaceForceField, name: str, molecules: Molecules, print_row: PrintRow) -> None:
