@@ -121,6 +121,11 @@ class RewardSettings(Settings):
     known_molecules: str | None = Field(
         None, description="List of canonical SMILES (.gz) that are not novel, as a policy's training set"
     )
+    composition_data: str | None = Field(
+        None,
+        description="Molecules, qm9 or a file, to whose energies a value per element is fitted that energies "
+        "then count from; none given: from the force field's own references",
+    )
     energy_mode: Literal["shaped", "delta", "terminal"] = "shaped"
     gamma: float = Field(1.0, gt=0, le=1)
     potential_schedule: Literal["uniform", "adaptive"] = "uniform"

@@ -19,12 +19,14 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from elign.common.chemistry import read_reference_smiles
 from elign.common.config import RewardSettings
+from elign.common.data import load_dataset
 from elign.common.devices import resolve_device
 from elign.common.errors import ElignError, ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.process_memory import keep_freed_memory
 from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.scoring import ForceField, ForceFieldResult, RewardAnswer, RewardQuery
+from elign.reward_server.composition_reference import AboveComposition
 from elign.reward_server.dispatcher import ReplicaLost
 from elign.reward_server.evaluation_queue import EvaluationQueue, QueueStats, split_result
 from elign.reward_server.registry import load_force_field
@@ -166,7 +168,9 @@ def _load(settings: RewardSettings) -> ForceField:
         options=settings.force_field_options,
     )
     _warm_up(force_field)
-    return force_field
+    if settings.composition_data is None:
+        return force_field
+    return AboveComposition(force_field, load_dataset(settings.composition_data).molecules)
 
 
 def _warm_up(force_field: ForceField) -> None:
