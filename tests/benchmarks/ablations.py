@@ -1,11 +1,14 @@
 """Does each ingredient of FED-GRPO earn its place? Short runs of the laptop preset with one thing changed.
 
     python -m tests.benchmarks.ablations --folder runs/ablations [--iterations 20] [--seeds 3] [-n 256]
-        [names...]
+        [--data qm9_12000.npz] [names...]
 
 Every variant is trained with the same seeds, as ``elign train`` would, and its best policy is judged on the
 same sizes and random numbers. Printed as Markdown: means over the seeds, and the difference from the whole
 method, paired by seed, with the 95 % interval of Student's t. Finished runs in the folder are kept.
+
+With ``--data``, two more variants are judged by GFN2-xTB while training, whose energies count from free atoms,
+or above what the data have of the same composition: what does that do to the element mix?
 """
 
 from __future__ import annotations
@@ -42,7 +45,20 @@ ROWS = (
     ("validity_x_uniqueness", "validity x uniqueness, %", 100.0, 1),
     ("internal_diversity", "internal diversity", 1.0, 3),
 )
+HYDROGEN = ("hydrogen", "H, % of the atoms", 100.0, 1)
+COLUMNS = (*ROWS, HYDROGEN)
 STEPS = 50
+
+
+def variants(data: str | None) -> dict[str, tuple[str, ...]]:
+    """All that can be compared."""
+    if data is None:
+        return VARIANTS
+    by_gfn2 = ("reward.force_field=gfn2-xtb", "reward.energy_weight=0.5")
+    return VARIANTS | {
+        "GFN2-xTB, w_E = 0.5, from free atoms": by_gfn2,
+        "GFN2-xTB, w_E = 0.5, above composition": (*by_gfn2, f"reward.composition_data={data}"),
+    }
 
 
 def train(folder: Path, settings: tuple[str, ...], iterations: int, seed: int) -> None:
@@ -58,9 +74,10 @@ def train(folder: Path, settings: tuple[str, ...], iterations: int, seed: int) -
 
 
 def figures(policy: str, number: int) -> list[float]:
-    """The estimates of ``ROWS``."""
+    """The estimates of ``COLUMNS``."""
     result, _ = judge(policy, STEPS, number, seed=1)
-    return [scale * result.summary[key].estimate for key, _, scale, _ in ROWS]
+    known = [scale * result.summary[key].estimate for key, _, scale, _ in ROWS]
+    return [*known, HYDROGEN[2] * result.elements[1] / sum(result.elements.values())]
 
 
 def t_interval(differences: np.ndarray) -> tuple[float, float]:
@@ -72,7 +89,7 @@ def t_interval(differences: np.ndarray) -> tuple[float, float]:
 def cells(own: np.ndarray, whole: np.ndarray) -> list[str]:
     """own, whole: [seeds, rows]."""
     texts = []
-    for column, (_, _, _, digits) in enumerate(ROWS):
+    for column, (_, _, _, digits) in enumerate(COLUMNS):
         change = own[:, column] - whole[:, column]
         low, high = t_interval(change)
         mark = "**" if low * high > 0 else ""
@@ -85,27 +102,29 @@ def cells(own: np.ndarray, whole: np.ndarray) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="name", help=f"of {', '.join(VARIANTS)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="name", help="of the variants; all by default")
+    parser.add_argument("--data", help="molecules for the variants that need them")
     parser.add_argument("--folder", type=Path, required=True, help="for the run directories")
     parser.add_argument("--iterations", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("-n", "--number", type=int, default=256)
     given = parser.parse_args()
     keep_freed_memory()
+    settings = variants(given.data)
     found: dict[str, np.ndarray] = {}
-    for name in dict.fromkeys([WHOLE, *(given.names or VARIANTS)]):
+    for name in dict.fromkeys([WHOLE, *(given.names or settings)]):
         folders = [
             given.folder / f"{name.replace(' ', '_').replace(',', '')}_{s}" for s in range(given.seeds)
         ]
         for seed, folder in enumerate(folders):
-            train(folder, VARIANTS[name], given.iterations, seed)
+            train(folder, settings[name], given.iterations, seed)
         found[name] = np.array([figures(str(folder), given.number) for folder in folders])
     print(f"{platform.machine()}, {os.cpu_count()} CPU cores; {given.iterations} iterations, ", end="")
     print(f"{given.seeds} seeds, {given.number} molecules of each run at {STEPS} steps\n")
-    print(f"| variant | {' | '.join(label for _, label, _, _ in ROWS)} |\n|---|{'---:|' * len(ROWS)}")
+    print(f"| variant | {' | '.join(label for _, label, _, _ in COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
     before = figures(BASELINE, given.number)
     for name, row in (("(before)", before), (f"{WHOLE}, mean", found[WHOLE].mean(0))):
-        print(f"| {name} | {' | '.join(f'{v:.{d}f}' for v, (*_, d) in zip(row, ROWS, strict=True))} |")
+        print(f"| {name} | {' | '.join(f'{v:.{d}f}' for v, (*_, d) in zip(row, COLUMNS, strict=True))} |")
     for name, own in found.items():
         if name != WHOLE:
             print(f"| {name} | {' | '.join(cells(own, found[WHOLE]))} |")
