@@ -7,7 +7,7 @@ Every variant is trained with the same seeds, as ``elign train`` would, and its 
 same sizes and random numbers. Printed as Markdown: means over the seeds, and the difference from the whole
 method, paired by seed, with the 95 % interval of Student's t. Finished runs in the folder are kept.
 
-With ``--data``, two more variants are judged by GFN2-xTB while training, whose energies count from free atoms,
+With ``--data``, two more variants are rewarded by GFN2-xTB, whose energies count from free atoms,
 or above what the data have of the same composition: what does that do to the element mix?
 """
 
