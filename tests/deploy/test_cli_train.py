@@ -66,3 +66,26 @@ def test_a_run_from_start_to_sampling(elign_process: Elign, run_dir: Path, tmp_p
     assert sampled.returncode == 0, sampled.stderr
     assert "6 steps" in sampled.stdout
     assert len(read_molecules(tmp_path / "made.xyz")) == 2
+
+
+@pytest.mark.slow
+def test_a_conditional_policy_is_trained_at_given_formulas_and_values(
+    elign_process: Elign, run_dir: Path, tmp_path: Path
+) -> None:
+    spec = PolicySpec(hidden=8, num_layers=1, size_histogram={4: 1}, conditioning=("alpha",))
+    save_policy(DiffusionPolicy(spec), tmp_path / "home" / "policies" / "tiny", {})
+    train = ("train", "--config", "tiny.yaml", "--run-dir", "runs/first")
+    refused = elign_process(*train)
+    assert refused.returncode == 2
+    assert "rollout.conditions: the policy is conditioned on alpha" in refused.stderr
+    assert not run_dir.exists()
+    done = elign_process(
+        *train, "--set", "rollout.conditions=[-1, 1]", "--set", "rollout.formulas=[CH4, H2O]"
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("before.parquet", "after.parquet", "samples/iteration_000001.parquet"):
+        numbers = read_molecules(run_dir / name).arrays()
+        assert {tuple(sorted(z.tolist())) for z, _ in numbers} <= {(1, 1, 1, 1, 6), (1, 1, 8)}
+    condition = ("--condition", "alpha=0.5", "--formula", "CH4")
+    sampled = elign_process("sample", "--policy", "runs/first", "-n", "2", *condition, "--out", "made.xyz")
+    assert sampled.returncode == 0, sampled.stderr

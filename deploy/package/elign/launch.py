@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,8 @@ from types import FrameType
 from typing import Any
 
 import ray
+import torch
+from torch import Tensor
 
 from elign.actors.pool import RolloutPool
 from elign.actors.roster import State
@@ -33,6 +35,7 @@ from elign.common.config import TrainConfig
 from elign.common.errors import ConfigError, LearnerError, RolloutError, StorageError
 from elign.common.meter import Meter, NoMeter
 from elign.common.molecule_io import write_molecules
+from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy
 from elign.common.pool_status import PoolControl
 from elign.common.prompts import Prompts
@@ -290,6 +293,27 @@ def _write_comparison(path: Path, policy: DiffusionPolicy, config: TrainConfig) 
     """Molecules to look at before and after: same sizes, same random numbers."""
     if path.exists() and path.name == "before.parquet":
         return
-    seed = config.run.seed + COMPARISON_SEED_OFFSET
-    sizes = draw_sizes(policy, NUM_COMPARED, seed)
-    write_molecules(path, sample_molecules(policy, sizes, num_steps=config.rollout.num_steps, seed=seed))
+    prompts, seed = Prompts.of(config.rollout, policy.spec), config.run.seed + COMPARISON_SEED_OFFSET
+    parts = []
+    for elements in prompts.formulas or (None,):
+        number = NUM_COMPARED // max(1, len(prompts.formulas)) or 1
+        sizes = draw_sizes(policy, number, seed) if elements is None else [len(elements)] * number
+        context = _in_turns(prompts.conditions, number)
+        parts.append(
+            sample_molecules(
+                policy,
+                sizes,
+                num_steps=config.rollout.num_steps,
+                seed=seed,
+                context=context,
+                elements=elements,
+            )
+        )
+    write_molecules(path, Molecules.cat(parts))
+
+
+def _in_turns(values: Sequence[float], number: int) -> Tensor | None:
+    """[number, 1], the values over and over; None where there are none."""
+    if not values:
+        return None
+    return torch.tensor([values[i % len(values)] for i in range(number)])[:, None]
