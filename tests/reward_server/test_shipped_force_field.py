@@ -7,6 +7,9 @@ from ase.build import molecule
 from scipy.stats import spearmanr
 
 from elign.common.molecules import Molecules
+from elign.reward_server.mace_force_field import MaceForceField
+from elign.reward_server.mace_model import ForceFieldDescription, read_description
+from elign.reward_server.pair_scan import NO_CHECKS, scan_pairs
 from elign.reward_server.registry import list_force_fields, load_force_field
 
 NAMES = ("CH4", "C2H6", "C2H4", "CH3OH", "H2CO", "CH3CN", "C3H8", "CH3CHO", "C2H2", "NH3")
@@ -49,3 +52,33 @@ def test_it_is_small_and_has_a_card() -> None:
     card = (entry.path / "README.md").read_text(encoding="utf-8")
     assert card.startswith("# elign-mace-small")
     assert "Licence" in card
+
+
+def test_its_held_out_errors_are_within_the_floors() -> None:
+    """Those of the training that made it, kind by kind."""
+    rows = description().metadata["held_out"]["by_kind"]
+    calm = rows["data and relaxed"]
+    assert calm["force_mae"] < 0.12
+    assert calm["rms_force_spearman"] > 0.75
+    assert calm["energy_mae_mev_per_atom"] < 15
+    displaced = [row for kind, row in rows.items() if kind.startswith("displaced") and row["structures"] > 9]
+    assert len(displaced) >= 4
+    assert all(row["force_mae_percent"] < 10 for row in displaced)
+    for before in ("policy25", "policy50", "policy100"):
+        assert rows[before]["rms_force_spearman"] > 0.95
+    for after in ("aligned25", "aligned50", "aligned100"):
+        assert rows[after]["rms_force_spearman"] > 0.8
+
+
+def test_no_pair_of_elements_has_a_hole() -> None:
+    entry = next(entry for entry in list_force_fields() if entry.name == "elign-mace-small")
+    assert entry.path is not None
+    field = MaceForceField.from_folder(entry.path, checks=NO_CHECKS)
+    scans = scan_pairs(field, np.arange(0.3, 5.01, 0.025), description().spec.elements)
+    assert [hole for scan in scans for hole in scan.holes()] == []
+
+
+def description() -> ForceFieldDescription:
+    entry = next(entry for entry in list_force_fields() if entry.name == "elign-mace-small")
+    assert entry.path is not None
+    return read_description(entry.path)
