@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elign.common.compact_pickle import CompactPickle
+
 
 @dataclass(frozen=True)
-class Molecules:
+class Molecules(CompactPickle):
     """A batch of molecules.
 
     positions: [B, N, 3] in Å, float. atomic_numbers: [B, N], int64, 0 where padded. node_mask: [B, N], bool.

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from elign.common.compact_pickle import CompactPickle
 from elign.common.molecules import Molecules
 from elign.common.scoring import RewardAnswer
 
@@ -31,7 +32,7 @@ class RolloutPlan:
 
 
 @dataclass(frozen=True)
-class Trajectory:
+class Trajectory(CompactPickle):
     """What a group's samples did after the branch; K samples of n atoms, state width D = 3 + F.
 
     times: T'+1 descending diffusion times, times[0] the branch state, times[-1] = 0.

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from elign.common.compact_pickle import CompactPickle
 from elign.common.molecules import Molecules
 
 
@@ -33,7 +34,7 @@ class Failure(StrEnum):
 
 
 @dataclass(frozen=True)
-class ForceFieldResult:
+class ForceFieldResult(CompactPickle):
     """Answers for a batch of B molecules padded to N atoms.
 
     energy: [B] eV, float64. forces: [B, N, 3] eV/Å, 0 where padded. formation_energy: [B] eV/atom, float64:
@@ -104,7 +105,7 @@ class RewardQuery:
 
 
 @dataclass(frozen=True)
-class RewardAnswer:
+class RewardAnswer(CompactPickle):
     """Rewards of one group of K samples over T' trained transitions, before any normalization.
 
     force, force_mask: [K]. energy: [T', K] return-to-go of the energy channel; energy_mask: [T', K].
