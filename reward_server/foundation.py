@@ -25,7 +25,7 @@ from elign.common.errors import ForceFieldError
 from elign.common.storage import write_json
 from elign.common.user_folder import user_folder
 from elign.reward_server.checks import Checks
-from elign.reward_server.mace_force_field import MaceForceField, prepare_for_cpu
+from elign.reward_server.mace_force_field import MaceForceField, prepare
 from elign.reward_server.mace_model import UNRESTRICTED_LOAD, importing_mace
 
 _ACADEMIC = "Academic Software License (non-commercial use only), https://github.com/gabor1/ASL"
@@ -82,9 +82,7 @@ def load_foundation(
     _check_hash(model, path, record)
     network = _open(model, path)
     references = _reference_energies(model, network)
-    network = network.to(dtype)
-    if device.type == "cpu":
-        network = prepare_for_cpu(network)
+    network = prepare(network.to(dtype), device)
     return MaceForceField(model.name, network, references, device=device, checks=checks)
 
 

@@ -18,6 +18,7 @@ from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
 from elign.reward_server.budget import cpu_budget, find_budget, is_out_of_memory
 from elign.reward_server.checks import DEFAULT_CHECKS, Checks, assemble_result, check_forces, check_structures
+from elign.reward_server.cuda_mace import accelerate
 from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.mace_model import graph_input, load_network
 from elign.reward_server.packing import count_edges, last_atom, pack, plan_batches, trimmed, unpack
@@ -65,8 +66,7 @@ class MaceForceField:
     ) -> MaceForceField:
         """Load a folder with ``model.safetensors`` and ``force_field.json``; raises ForceFieldError."""
         network, description = load_network(folder, dtype)
-        if torch.device(device).type == "cpu":
-            network = prepare_for_cpu(network)
+        network = prepare(network, torch.device(device))
         spec = description.spec
         references = dict(zip(spec.elements, spec.reference_energies, strict=True))
         return cls(
@@ -155,8 +155,12 @@ class MaceForceField:
         return (self._references[numbers] * molecules.node_mask.cpu()).sum(1)
 
 
-def prepare_for_cpu(network: nn.Module) -> nn.Module:
-    """A network that says the same in less time, as far as its kind allows."""
+def prepare(network: nn.Module, device: torch.device) -> nn.Module:
+    """A network on ``device`` that says the same in less time, as far as its kind allows."""
+    if device.type == "cuda":
+        return accelerate(network, device)
+    if device.type != "cpu":
+        return network.to(device)
     from elign.reward_server.scalar_mace import speed_up  # here: it loads a compiler
 
     fuse_convolutions(network)

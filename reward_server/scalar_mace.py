@@ -19,11 +19,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from elign.common.molecules import Molecules
 from elign.reward_server.edge_kernels import EdgeSum, RadialTable
 from elign.reward_server.fused_convolution import FusedConvolution
-from elign.reward_server.mace_model import graph_input
-from elign.reward_server.packing import pack
+from elign.reward_server.probes import says_the_same
 
 GRID = 1024
 """Intervals of the radial tables, from 0 to the cut-off."""
@@ -32,9 +30,6 @@ EDGES_PER_BATCH = 24_000
 number, for the reason given there."""
 _NEAR_ZERO = 1e-4
 """Å: where a table's first row is taken, as sin(x)/x has no value at 0."""
-_TOLERANCE = 2e-5
-"""Of energies (eV) and forces (eV/Å) of the probes, relative to 1 + the largest."""
-_PROBES, _PROBE_ATOMS = 4, 9
 
 
 def speed_up(network: nn.Module) -> nn.Module:
@@ -52,7 +47,7 @@ def speed_up(network: nn.Module) -> nn.Module:
     for layer, product in zip(fast.interactions, fast.products, strict=True):
         _replace(layer, product, model.radial_embedding, float(model.r_max))
     fast.radial_embedding, fast.edges_per_batch = _Lengths(), EDGES_PER_BATCH
-    return cast(nn.Module, fast) if _agree(fast, network) else network
+    return cast(nn.Module, fast) if says_the_same(fast, network) else network
 
 
 @torch.no_grad()
@@ -165,18 +160,3 @@ class _ChannelsFirst(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(1, 2, 0).contiguous()
-
-
-def _agree(fast: nn.Module, network: nn.Module) -> bool:
-    """Whether energies and forces of random clusters of all elements are the same."""
-    elements = cast(Tensor, network.atomic_numbers)
-    generator = torch.Generator().manual_seed(0)
-    positions = 2.0 * torch.randn(_PROBES, _PROBE_ATOMS, 3, generator=generator)
-    numbers = elements[torch.arange(_PROBES * _PROBE_ATOMS) % len(elements)].view(_PROBES, _PROBE_ATOMS)
-    probes = Molecules(positions, numbers, torch.ones_like(numbers, dtype=torch.bool))
-    graph = pack(probes, float(cast(Tensor, network.r_max)))
-    found, expected = (model(graph_input(graph, model)) for model in (fast, network))
-    return all(
-        bool(((found[key] - expected[key]).abs() <= _TOLERANCE * (1 + expected[key].abs().max())).all())
-        for key in ("interaction_energy", "forces")
-    )

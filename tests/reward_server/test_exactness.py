@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from elign.common.molecules import Molecules
 from elign.reward_server import scalar_mace
 from elign.reward_server.checks import Checks
+from elign.reward_server.cuda_mace import convert
 from elign.reward_server.edge_kernels import EdgeSum, RadialTable
 from elign.reward_server.fused_convolution import fuse_convolutions
 from elign.reward_server.mace_force_field import MaceForceField
@@ -26,6 +28,7 @@ from elign.reward_server.mace_model import (
     save_network,
 )
 from elign.reward_server.packing import pack
+from elign.reward_server.probes import says_the_same
 from elign.reward_server.registry import load_force_field
 from elign.reward_server.scalar_mace import EDGES_PER_BATCH, speed_up
 
@@ -140,6 +143,24 @@ def test_a_network_that_the_probes_find_changed_is_left_as_it_is(monkeypatch: py
     fuse_convolutions(network)
     monkeypatch.setattr(scalar_mace, "GRID", 3)  # far too coarse
     assert speed_up(network) is network
+
+
+def test_mace_by_cuequivariance_says_the_same() -> None:
+    pytest.importorskip("cuequivariance_torch", reason="cuEquivariance is not installed")
+    torch.manual_seed(0)
+    network = build_network(SPEC, torch.float64)
+    assert says_the_same(convert(network, torch.device("cpu")), network)
+    assert torch.get_default_dtype() == torch.float32
+
+
+def test_probes_see_a_small_change() -> None:
+    torch.manual_seed(0)
+    network = build_network(SPEC, torch.float32)
+    changed = copy.deepcopy(network)
+    assert says_the_same(changed, network)
+    with torch.no_grad():
+        changed.products[1].linear.weight.mul_(1.01)
+    assert not says_the_same(changed, network)
 
 
 def test_double_precision_is_left_as_it_is() -> None:
