@@ -36,7 +36,7 @@ class ForceFieldTrainingSettings(Settings):
     correlation: int = Field(default=2, ge=1)
     radial_width: int = Field(default=32, ge=1)
 
-    epochs: int = Field(default=8, ge=1)
+    epochs: int = Field(default=14, ge=1)
     batch_size: int = Field(default=16, ge=1, description="Structures per optimizer step")
     learning_rate: float = Field(default=0.12, gt=0, description="Of Muon, for wide linear maps")
     adam_learning_rate: float = Field(default=1e-2, gt=0, description="Of Adam, for the rest")
@@ -48,7 +48,7 @@ class ForceFieldTrainingSettings(Settings):
         0.5, gt=0, description="A structure's weight is 1/(softening + its RMS force in eV/Å)"
     )
     max_force: float = Field(
-        default=60.0, gt=0, description="Atoms with larger forces (eV/Å) are left out of the loss"
+        default=60.0, gt=0, description="Atoms with larger forces (eV/Å) need only feel so much of it"
     )
     checkpoint_every: int = Field(
         200, ge=1, description="Steps between checkpoints an interrupted run goes on from"

@@ -163,15 +163,25 @@ def structure_loss(
     out = network(graph_input(packed, network), training=True)
     weight = 1.0 / (settings.softening + batch.rms_force().to(device))
     target = batch.forces[molecules.node_mask].to(device)
-    kept = (target.norm(dim=-1) <= settings.max_force).float()
-    per_atom = (out["forces"] - target).norm(dim=-1) * kept * weight[packed.batch]
-    force_loss = per_atom.sum() / kept.sum().clamp(min=1)
+    per_atom = force_errors(out["forces"], target, settings.max_force) * weight[packed.batch]
+    force_loss = per_atom.mean()
     composition = torch.stack([(molecules.atomic_numbers == z).sum(1) for z in spec.elements], dim=1).double()
     above = (batch.energy - composition @ references).float().to(device)
     error = (out["interaction_energy"] - above).abs() / molecules.num_atoms.to(device)
     calm = (batch.largest_force() <= settings.max_force).float().to(device)
     energy_loss = (error * weight * calm).sum() / calm.sum().clamp(min=1)
     return cast(Tensor, force_loss + settings.energy_weight * energy_loss)
+
+
+def force_errors(forces: Tensor, target: Tensor, max_force: float) -> Tensor:
+    """[n] eV/Å: |F - F_target|; where the target is beyond ``max_force``, what F along it lacks to that.
+
+    How large such a force is, is nobody's business, but it must be large: a policy finds every hole. forces,
+    target: [n, 3].
+    """
+    length = target.norm(dim=-1)
+    along = (forces * target).sum(-1) / length.clamp(min=1e-9)
+    return torch.where(length <= max_force, (forces - target).norm(dim=-1), (max_force - along).clamp(min=0))
 
 
 def rate_factor(settings: ForceFieldTrainingSettings, step: int, total: int) -> float:

@@ -19,6 +19,7 @@ from elign.reward_server.force_field_optimizer import ForceFieldOptimizer
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
 from elign.reward_server.force_field_training import (
     fit,
+    force_errors,
     rate_factor,
     repeat_samples,
     train_force_field,
@@ -148,6 +149,12 @@ def test_no_source_is_on_both_sides_of_the_split() -> None:
     assert set(held_out.source.tolist()) == {0, 3, 6}
     assert not set(training.source.tolist()) & set(held_out.source.tolist())
     assert len(training) + len(held_out) == 30
+
+
+def test_beyond_the_limit_a_force_need_only_be_large() -> None:
+    target = torch.tensor([[1.0, 0, 0], [100.0, 0, 0], [100.0, 0, 0], [100.0, 0, 0]])
+    forces = torch.tensor([[0.0, 1.0, 0], [80.0, 5.0, 0], [20.0, 0, 0], [-10.0, 0, 0]])
+    assert force_errors(forces, target, 60.0).tolist() == pytest.approx([2**0.5, 0.0, 40.0, 70.0])
 
 
 def test_reference_energies_recover_an_additive_energy() -> None:
