@@ -78,7 +78,7 @@ def cluster_up(
 
 @contextmanager
 def another_node(head: str, *, num_cpus: int, log: Path) -> Iterator[None]:
-    """A second node of the local cluster for the block. head: address of Ray's head, as in "10.0.0.1:6379"."""
+    """A second node of the local cluster for the block. head: address of Ray's head, "10.0.0.1:6379"."""
     # with a folder of its own: in a shared one, a node unpacks a job's files over those that another one uses
     folder = tempfile.mkdtemp(prefix="elign-ray-")
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={head}", "--block"]

@@ -49,7 +49,7 @@ def test_a_run_that_brought_its_elign_is_scaled_drained_and_stopped(
 ) -> None:
     connection = connect(up.cluster.address)
     python = python_without_elign(tmp_path / "python")
-    (head,) = living_nodes(connection)
+    (head,) = wait_for(lambda: living_nodes(connection))
     with another_node(f"{head.ip}:{up.ports.gcs}", num_cpus=1, log=tmp_path / "node.log"):
         wait_for(lambda: len(living_nodes(connection)) == 2)
         settings = [*SMALL, "run.iterations=100000", "actors.max=2"]
