@@ -201,6 +201,12 @@ def test_a_relative_folder_means_nothing_to_a_remote_cluster() -> None:
         submit(remote, TrainingJob(_config(1), Path("runs/first")))
 
 
+def test_a_prometheus_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no program prometheus on the PATH; install it, or leave it out"):
+        start_cluster(tmp_path, replace(Ports(), prometheus=9090))
+
+
 def test_nothing_is_left_when_a_head_cannot_start(tmp_path: Path) -> None:
     taken = local_cluster.socket.socket()
     taken.bind(("127.0.0.1", 0))
