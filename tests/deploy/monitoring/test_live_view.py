@@ -80,6 +80,25 @@ def test_a_run_before_its_first_iteration_and_no_run(elign: Elign, tmp_path: Pat
         read_run(tmp_path / "run")
 
 
+def test_a_run_that_was_just_submitted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def begin(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            _write(tmp_path / "run", 2, "finished")
+
+    monkeypatch.setattr(live_view.time, "sleep", begin)
+    screen = io.StringIO()
+    follow_run(tmp_path / "run", Console(file=screen, force_terminal=True, width=400))
+    assert len(waits) == 3
+    assert "yet; waiting for one" in screen.getvalue()
+    assert "iteration 2 of 20" in screen.getvalue()
+    with pytest.raises(DataError, match="there is no run in"):
+        follow_run(tmp_path / "never", Console(file=screen))
+    assert sum(waits[3:]) == live_view.BEGIN_LIMIT_S
+
+
 def test_following_ends_when_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _write(tmp_path / "run", 1)
     waited = threading.Event()

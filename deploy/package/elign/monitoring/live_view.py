@@ -26,6 +26,7 @@ from elign.learner.run_metrics import METRICS_FILE, Row, read_metrics
 from elign.monitoring.sparkline import sparkline
 
 RUNNING = "running"
+BEGIN_LIMIT_S = 120.0
 _CURVE_WIDTH = 32
 _RECENT = 10
 _PERCENT = "%"
@@ -74,13 +75,27 @@ def read_run(run_dir: Path) -> RunView:
 
 
 def follow_run(run_dir: Path, console: Console, *, interval_s: float = 2.0) -> None:
-    """Show the run until it ends; Ctrl-C leaves the view, not the run. Raises DataError."""
-    view = read_run(run_dir)
+    """Show the run until it ends; Ctrl-C leaves the view, not the run. Raises DataError.
+
+    A run that was just submitted has no folder yet: its beginning is waited for, up to ``BEGIN_LIMIT_S``.
+    """
+    view = _first_view(run_dir, console, interval_s)
     with Live(draw(view), console=console, auto_refresh=False) as live:
         while not view.ended:
             time.sleep(interval_s)
             view = read_run(run_dir)
             live.update(draw(view), refresh=True)
+
+
+def _first_view(run_dir: Path, console: Console, interval_s: float) -> RunView:
+    waits = 0 if run_dir.exists() else int(BEGIN_LIMIT_S / interval_s)
+    if waits:
+        console.print(f"there is no run in {run_dir} yet; waiting for one (Ctrl-C ends it)")
+    for _ in range(waits):
+        if (run_dir / "run.json").exists():
+            break
+        time.sleep(interval_s)
+    return read_run(run_dir)
 
 
 def draw(view: RunView) -> RenderableType:
