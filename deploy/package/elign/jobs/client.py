@@ -12,11 +12,13 @@ from ray.job_submission import JobStatus, JobSubmissionClient
 from elign.common.errors import ClusterError
 from elign.jobs.connection import Connection
 
+for _name in ("ray.dashboard.modules.dashboard_sdk", "ray._private.runtime_env.packaging"):
+    logging.getLogger(_name).setLevel(logging.WARNING)  # they would tell of each upload
+
 
 def call(connection: Connection, method: str, *arguments: Any, **keywords: Any) -> Any:
     """One call of Ray's client, whose own errors hold a page of HTML or a traceback. Raises ClusterError."""
     try:
-        logging.getLogger("ray").setLevel(logging.WARNING)  # it would tell of each upload
         client = JobSubmissionClient(connection.address, headers=dict(connection.headers))
         return getattr(client, method)(*arguments, **keywords)
     except (RuntimeError, ConnectionError) as error:

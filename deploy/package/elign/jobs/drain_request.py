@@ -7,7 +7,7 @@ import sys
 import time
 
 if __name__ == "__main__":
-    from ray._raylet import GcsClient
+    from ray._raylet import GcsClient  # type: ignore[attr-defined]
     from ray.core.generated.autoscaler_pb2 import DrainNodeReason
 
     node, deadline_s = sys.argv[1], float(sys.argv[2])
