@@ -42,6 +42,7 @@ from elign.learner.run_directory import RunDirectory
 from elign.learner.run_metrics import Row
 from elign.monitoring.ray_meter import RayMeter
 from elign.monitoring.run_exporter import RunExporter
+from elign.monitoring.steady_meter import SteadyMeter
 from elign.reward_server.registry import check_force_field
 from elign.reward_server.reward_actor import start_reward_server
 from elign.reward_server.xtb import Gfn2ForceField
@@ -79,8 +80,11 @@ def train(
     for losses in count(1):
         begun = directory.completed_iterations
         try:
-            with assembled(config, directory.start, RunControl(directory.path), make_meter) as parts:
-                _run(parts, directory, RunExporter(make_meter()), on_iteration)
+            with (
+                assembled(config, directory.start, RunControl(directory.path), make_meter) as parts,
+                SteadyMeter(make_meter()) as meter,
+            ):
+                _run(parts, directory, RunExporter(meter), on_iteration)
             break
         except LearnerError as error:
             directory = RunDirectory(directory.path, config, resume=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from elign.learner.loss import UpdateStatistics
 from elign.learner.reward_statistics import reward_statistics
 from elign.learner.rollout_metrics import rollout_metrics
 from elign.monitoring.run_exporter import RunExporter
+from elign.monitoring.steady_meter import SteadyMeter
 from elign.reward_server.dispatcher import DispatchStats
 from elign.reward_server.evaluation_queue import QueueStats
 from elign.reward_server.server_metrics import ServerMetrics
@@ -118,6 +120,25 @@ def test_counters_grow_with_the_iterations_and_nan_is_left_out() -> None:
     assert meter.counters["elign_actors_lost",] == 2.0
     assert meter.counters["elign_learner_cpu_seconds", "0"] == 10.0
     assert meter.gauges["elign_learner_memory_bytes", "0", "cpu"] == 200
+
+
+def test_gauges_are_set_again_until_the_block_ends_and_counters_are_not() -> None:
+    meter = Notebook()
+    with SteadyMeter(meter, every_s=0.01) as steady:
+        steady.set("elign_kl", 0.5)
+        steady.set("elign_actors", 2, state="up")
+        steady.set("elign_kl", 0.7)
+        steady.add("elign_molecules", 3)
+        meter.gauges.clear()
+        for _ in range(500):
+            if len(meter.gauges) == 2:
+                break
+            time.sleep(0.01)
+    assert meter.gauges == {("elign_kl",): 0.7, ("elign_actors", "up"): 2}
+    assert meter.counters["elign_molecules",] == 3
+    meter.gauges.clear()
+    time.sleep(0.05)
+    assert not meter.gauges
 
 
 def test_a_lost_replica_takes_nothing_off_a_counter() -> None:
