@@ -52,7 +52,7 @@ ONLY_THEN = {"Run ended", "Alarm"}
 
 
 def _config(iterations: int) -> TrainConfig:
-    return load_config("laptop", None, [*SMALL, f"run.iterations={iterations}"])
+    return load_config("laptop", None, [*SMALL, "run.checkpoint_every=2", f"run.iterations={iterations}"])
 
 
 @pytest.fixture(scope="module")
