@@ -112,18 +112,18 @@ TRAINING = Dashboard(
                     "percentunit",
                 ),
                 Panel(
-                    "Ratio and log-ratio",
-                    (
-                        _gauge("ratio", "{{run}} ratio {{statistic}}"),
-                        _gauge("log_ratio_squared", "{{run}} log²"),
-                    ),
-                    "Trouble shows here first.",
+                    "Ratio",
+                    (_gauge("ratio", "{{run}} {{statistic}}"),),
+                    "Of new to behaviour probability: its mean, and its largest deviation from 1.",
                 ),
-                Panel(
-                    "Gradient norm and learning rate",
-                    (_gauge("gradient_norm", "{{run}} norm"), _gauge("learning_rate", "{{run}} rate")),
-                    "Norm before clipping.",
-                ),
+            ),
+        ),
+        Row(
+            "Optimizer",
+            (
+                Panel("Squared log-ratio", (_gauge("log_ratio_squared"),), "Mean; trouble shows here first."),
+                Panel("Gradient norm", (_gauge("gradient_norm"),), "Before clipping."),
+                Panel("Learning rate", (_gauge("learning_rate"),), "Follows its schedule."),
             ),
         ),
         Row(
