@@ -248,6 +248,7 @@ class RolloutPool:
             target=self._roster.target,
             actors=tuple(member.status() for member in self._roster.members),
             waiting=self._work.num_waiting,
+            lost=self._roster.num_lost,
             **asdict(self._work.counts),
         )
 

@@ -92,6 +92,7 @@ class Roster:
         self._start_actor, self._later, self._lost = start_actor, later, lost
         self.target = target
         self.members: list[Member] = []
+        self.num_lost = 0
         self._failures = 0
         self._not_before = 0.0
         self._warned = False
@@ -125,6 +126,7 @@ class Roster:
         if member not in self.members:
             return
         if isinstance(error, ActorDiedError) or member.state is State.DRAINING:
+            self.num_lost += 1
             self._remove(member, f"the actor died ({type(error).__name__})")
             return
         self._lost(member, f"the actor cannot be reached ({type(error).__name__})")
@@ -132,10 +134,11 @@ class Roster:
             member.change(State.SUSPECT)
             member.next_ping = 0.0
 
-    def end(self, member: Member, cause: str = "the actor was ended") -> None:
-        """Kill it, whatever it does."""
+    def end(self, member: Member, failure: str | None = None) -> None:
+        """Kill it, whatever it does; failure: what is wrong with it, None where it is only superfluous."""
         ray.kill(member.handle)
-        self._remove(member, cause)
+        self.num_lost += failure is not None
+        self._remove(member, failure or "the actor was ended")
 
     def _warn_when_alone(self) -> None:
         """Once, when not a single actor has found a place: it may be that none ever will."""
@@ -164,6 +167,7 @@ class Roster:
                 member.change(State.UP)
             return
         self.members.remove(member)
+        self.num_lost += 1
         self._failures += 1
         self._not_before = time.monotonic() + min(2.0 ** (self._failures - 1), _LONGEST_PAUSE_S)
         if self._failures >= START_TRIES and not self.in_state(State.UP):

@@ -67,6 +67,9 @@ def _counter(name: str, unit: str, meaning: str, column: str | None = None, *tag
 
 
 ITERATION, REWARD, ACTORS = "elign_iteration", "elign_reward", "elign_actors"
+STARTED, SAVED = "elign_started_time_seconds", "elign_checkpoint_time_seconds"
+ACTORS_LOST = "elign_actors_lost"
+LEARNER_MEMORY, LEARNER_CPU = "elign_learner_memory_bytes", "elign_learner_cpu_seconds"
 MOLECULES_PER_SECOND = "elign_molecules_per_second"
 QUEUE_LENGTH, REPLICAS = "elign_reward_queue_length", "elign_reward_replicas"
 REPLICAS_REPLACED, QUERIES = "elign_reward_replicas_replaced", "elign_reward_queries"
@@ -75,6 +78,8 @@ EVALUATED, FORCE_FIELD_SECONDS = "elign_reward_molecules_evaluated", "elign_rewa
 
 _DRIVER = (
     _gauge("iteration", "1", "Iterations completed", "iteration"),
+    _gauge("started_time_seconds", "s", "When the run began, or went on; seconds since 1970"),
+    _gauge("checkpoint_time_seconds", "s", "When the last checkpoint was written; seconds since 1970"),
     _gauge(
         "reward",
         "1",
@@ -144,6 +149,16 @@ _DRIVER = (
     _counter("rows_left_out", "1", "Transitions left out because their ratio ran away", "rows_left_out"),
     _counter("plans", "1", "Groups that were rerun, set_aside or dropped_stale", "plans_*", "fate"),
     _gauge("actors", "1", "Rollout actors: wanted, starting, up, suspect, draining", None, "state"),
+    _counter("actors_lost", "1", "Rollout actors that died or hung; each is replaced"),
+    _gauge(
+        "learner_memory_bytes",
+        "bytes",
+        "Memory of a learner's process; device is cpu (resident) or cuda (most in tensors so far)",
+        None,
+        "learner",
+        "device",
+    ),
+    _counter("learner_cpu_seconds", "s", "Processor time of a learner's process", None, "learner"),
 )
 
 _REWARD_SERVER = (

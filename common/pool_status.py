@@ -21,7 +21,7 @@ class ActorStatus(Settings):
 
 class PoolStatus(Settings):
     """target: actors that are wanted. Plans: waiting for an actor; and since the run (re)started, issued,
-    completed, given out again (rerun), and set aside."""
+    completed, given out again (rerun), and set aside. lost: actors that died or hung, since then too."""
 
     target: int
     actors: tuple[ActorStatus, ...]
@@ -30,6 +30,7 @@ class PoolStatus(Settings):
     completed: int
     rerun: int
     set_aside: int
+    lost: int = 0
 
 
 class PoolControl(Protocol):

@@ -30,6 +30,7 @@ from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
 from elign.common.errors import LearnerError
 from elign.common.policy import PolicySpec
+from elign.common.process_usage import ProcessUsage, process_usage
 from elign.common.prompts import Prompts
 from elign.common.rollout import ScoredTrajectory, SetAside
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages, mixed_advantages
@@ -108,7 +109,7 @@ class FedGrpoConfig(AlgorithmConfig):  # type: ignore[misc]
 
 class FedGrpo(Algorithm):  # type: ignore[misc]
     """See the module's text. After each ``train()``: ``iteration_metrics``, ``scored``, ``set_aside``,
-    ``rows_by_size``."""
+    ``rows_by_size``, and ``usages`` of the learners' processes (the driver's, where there is one learner)."""
 
     @classmethod
     def get_default_config(cls) -> FedGrpoConfig:
@@ -125,6 +126,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         self.scored: list[ScoredTrajectory] = []
         self.set_aside: tuple[SetAside, ...] = ()
         self.rows_by_size: dict[int, int] = {}
+        self.usages: list[ProcessUsage] = []
         if config.make_source is None:
             raise ValueError("FedGrpoConfig.fed_grpo(make_source=...) was not called")
         self._source = config.make_source(self.settings)
@@ -192,6 +194,8 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
             "time_update_cpu_s": processor,
             "time_iteration_s": time.perf_counter() - started,
         }
+        used = self.learner_group.foreach_learner(lambda _: process_usage())
+        self.usages = [_answer(result) for result in used]
         self.completed_iterations += 1
         self.metrics.log_dict(self.iteration_metrics, key="elign", window=1)
 

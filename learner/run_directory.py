@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from elign import __version__
 from elign.common.checkpoint import load_policy, save_policy, write_policy_files
 from elign.common.config import TrainConfig
 from elign.common.config_load import dump_config
@@ -75,7 +76,7 @@ class RunDirectory:
 
     def write_state(self, state: str, completed_iterations: int) -> None:
         """run.json: running, finished or interrupted, how far, and with which versions and seed."""
-        versions = {name: version(name) for name in ("elign", "torch", "ray", "numpy")}
+        versions = {name: version(name) for name in ("torch", "ray", "numpy")}
         write_json(
             self.path / "run.json",
             {
@@ -83,7 +84,7 @@ class RunDirectory:
                 "completed_iterations": completed_iterations,
                 "iterations": self.config.run.iterations,
                 "seed": self.config.run.seed,
-                "versions": {"python": platform.python_version(), **versions},
+                "versions": {"python": platform.python_version(), "elign": __version__, **versions},
             },
         )
 

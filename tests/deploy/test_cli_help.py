@@ -18,6 +18,7 @@ COMMANDS = [
     ("train",),
     ("status",),
     ("scale",),
+    ("drain",),
     ("sample",),
     ("score",),
     ("relax",),

@@ -6,11 +6,9 @@ Minutes on a busy machine. With a Prometheus on the PATH, every query of every p
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,27 +24,21 @@ from elign.jobs.connection import Connection, connect, unsatisfiable
 from elign.jobs.local_cluster import (
     LocalCluster,
     Ports,
-    running_cluster,
     start_cluster,
     state_folder,
     stop_cluster,
 )
-from elign.jobs.submission import TrainingJob, follow, logs, stop, submit
+from elign.jobs.submission import TrainingJob, find_job, follow, logs, stop, submit
 from elign.learner.run_metrics import read_metrics
 from elign.monitoring.alerts import ALERTS
 from elign.monitoring.dashboards import DASHBOARDS, NEEDS_GPU
+from elign.monitoring.events import EVENTS
+from tests.deploy.clusters import LIMIT_S, SMALL, cluster_up, wait_for
 from tests.deploy.monitoring.promql import concrete, series_in
 
-SMALL = (
-    "rollout.num_steps=10",
-    "rollout.groups=2",
-    "rollout.samples_per_group=8",
-    "learner.skip_last=2",
-    "run.checkpoint_every=1000",
-)
-LIMIT_S = 900
 # what has no series before something went wrong
 ONLY_AFTER_TROUBLE = {
+    "ray_elign_actors_lost_total",
     "ray_elign_failures_total",
     "ray_elign_plans_total",
     "ray_elign_reward_queries_total",
@@ -55,38 +47,18 @@ ONLY_AFTER_TROUBLE = {
     "ray_elign_skipped_optimizer_steps_total",
     *NEEDS_GPU,
 }
+ONLY_THEN = {"Run ended", "Alarm"}
+"""Marks of moments, which have no value at any other."""
 
 
 def _config(iterations: int) -> TrainConfig:
-    return load_config("laptop", None, [*SMALL, f"run.iterations={iterations}"])
-
-
-def _wait_for(what: Callable[[], Any]) -> Any:
-    end = time.monotonic() + LIMIT_S
-    while time.monotonic() < end:
-        if found := what():
-            return found
-        time.sleep(1.0)
-    raise AssertionError("waited too long")
+    return load_config("laptop", None, [*SMALL, "run.checkpoint_every=2", f"run.iterations={iterations}"])
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalCluster]:
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
-            patch.delenv(name, raising=False)
-        patch.setenv("ELIGN_HOME", str(home))
-        package = Path(__file__).resolve().parents[2] / "deploy" / "package"
-        patch.setenv("PYTHONPATH", str(package))
-        prometheus = local_cluster._free_port() if shutil.which("prometheus") else None
-        ports = Ports(local_cluster._free_port(), local_cluster._free_port(), prometheus)
-        started = start_cluster(state_folder(), ports, num_cpus=4)
-        try:
-            yield started
-        finally:
-            if running_cluster(state_folder()):
-                stop_cluster(state_folder())
+    with cluster_up(tmp_path_factory.mktemp("home"), num_cpus=4, prometheus=True) as up:
+        yield up.cluster
 
 
 @pytest.fixture
@@ -120,18 +92,24 @@ def test_a_second_cluster_and_what_can_never_run_are_refused(connection: Connect
         submit(connection, TrainingJob(greedy, tmp_path / "run"))
     with pytest.raises(ClusterError, match="knows no job 'nothing'"):
         logs(connection, "nothing")
+    with pytest.raises(ClusterError, match="knows no job and no run 'nothing'"):
+        find_job(connection, "nothing")
+    with pytest.raises(ClusterError, match=r"/nowhere/python: not found"):
+        submit(connection, TrainingJob(_config(2), tmp_path / "run", "/nowhere/python"))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(2 * LIMIT_S)
 def test_a_job_is_followed_to_its_end(connection: Connection, tmp_path: Path) -> None:
-    identifier = submit(connection, TrainingJob(_config(2), tmp_path / "run"))
-    printed = "".join(follow(connection, identifier))
+    sent = submit(connection, TrainingJob(_config(2), tmp_path / "run"))
+    assert not sent.uploaded  # the cluster has this very Elign
+    printed = "".join(follow(connection, sent.identifier))
     assert "training 2/2" in printed
-    assert printed == logs(connection, identifier)
+    assert printed == logs(connection, sent.identifier)
     assert len(read_metrics(tmp_path / "run")) == 2
     # its folder is in use now, and the job says so
-    again = submit(connection, TrainingJob(_config(2), tmp_path / "run"))
+    again = submit(connection, TrainingJob(_config(2), tmp_path / "run")).identifier
     with pytest.raises(ClusterError, match=f"job {again} is FAILED"):
         assert "is not empty" in "".join(follow(connection, again))
 
@@ -142,30 +120,38 @@ def test_metrics_of_a_run_answer_every_query_and_a_stopped_job_is_saved(
     cluster: LocalCluster, connection: Connection, tmp_path: Path
 ) -> None:
     run_dir = tmp_path / "stopped"
-    identifier = submit(connection, TrainingJob(_config(10_000), run_dir))
-    _wait_for(lambda: (run_dir / "metrics.parquet").exists() and len(read_metrics(run_dir)) >= 2)
+    identifier = submit(connection, TrainingJob(_config(10_000), run_dir)).identifier
+    with pytest.raises(ClusterError, match=r"a run 'stopped' is going on there, in .* \(job elign-stopped-"):
+        submit(connection, TrainingJob(_config(2), tmp_path / "elsewhere" / "stopped"))
+    wait_for(lambda: (run_dir / "metrics.parquet").exists() and len(read_metrics(run_dir)) >= 2)
     if cluster.prometheus is not None:
         _ask_every_query(cluster.prometheus, "stopped")
     assert stop(connection, identifier) == "STOPPED"
+    if cluster.prometheus is not None:
+        (ended,) = (event.expression for event in EVENTS if event.name == "Run ended")
+        wait_for(lambda: _ask(cluster.prometheus, ended.replace("$run", "stopped")))
     done = len(read_metrics(run_dir))
     assert (run_dir / "checkpoints" / f"iteration_{done:06d}").is_dir()
 
 
+def _ask(prometheus: str | None, expression: str) -> list[Any]:
+    query = {"query": concrete(expression, "10m")}
+    answer = requests.get(f"{prometheus}/api/v1/query", params=query, timeout=20)
+    assert answer.ok, f"{expression}: {answer.text}"
+    found: list[Any] = answer.json()["data"]["result"]
+    return found
+
+
 def _ask_every_query(prometheus: str, run: str) -> None:
     def ask(expression: str) -> list[Any]:
-        answer = requests.get(
-            f"{prometheus}/api/v1/query", params={"query": concrete(expression, "10m")}, timeout=20
-        )
-        assert answer.ok, f"{expression}: {answer.text}"
-        found: list[Any] = answer.json()["data"]["result"]
-        return found
+        return _ask(prometheus, expression)
 
     # two scrapes, so that rates exist
-    _wait_for(lambda: ask(f'rate(ray_elign_molecules_total{{run="{run}"}}[10m])'))
-    _wait_for(lambda: ask("rate(ray_elign_reward_batches_total[10m])"))
+    wait_for(lambda: ask(f'rate(ray_elign_molecules_total{{run="{run}"}}[10m])'))
+    wait_for(lambda: ask("rate(ray_elign_reward_batches_total[10m])"))
     for dashboard in DASHBOARDS:
         for panel, expression in dashboard.queries():
-            if not series_in(expression).keys() & ONLY_AFTER_TROUBLE:
+            if panel not in ONLY_THEN and not series_in(expression).keys() & ONLY_AFTER_TROUBLE:
                 assert ask(expression), f"{dashboard.title}, {panel}: no data for {expression}"
             else:
                 ask(expression)
@@ -213,6 +199,12 @@ def test_a_relative_folder_means_nothing_to_a_remote_cluster() -> None:
     remote = Connection("http://head:8265", {})
     with pytest.raises(ConfigError, match="must be an absolute path"):
         submit(remote, TrainingJob(_config(1), Path("runs/first")))
+
+
+def test_a_prometheus_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="no program prometheus on the PATH; install it, or leave it out"):
+        start_cluster(tmp_path, replace(Ports(), prometheus=9090))
 
 
 def test_nothing_is_left_when_a_head_cannot_start(tmp_path: Path) -> None:

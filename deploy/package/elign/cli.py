@@ -18,6 +18,7 @@ from elign.commands import (
     cluster,
     config,
     dashboards,
+    drain,
     evaluate,
     force_fields,
     jobs,
@@ -47,6 +48,7 @@ app = typer.Typer(
 app.command("train")(train.train)
 app.command("status")(status.status)
 app.command("scale")(scale.scale)
+app.command("drain")(drain.drain)
 app.command("sample")(sample.sample)
 app.command("score")(score.score)
 app.command("evaluate")(evaluate.evaluate)

@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ import torch
 from torch import Tensor
 
 from elign.actors.pool import RolloutPool
-from elign.actors.roster import State
 from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
 from elign.common.errors import ConfigError, LearnerError, RolloutError, StorageError
@@ -47,7 +45,8 @@ from elign.learner.report import write_report
 from elign.learner.run_directory import RunDirectory
 from elign.learner.run_metrics import Row
 from elign.monitoring.ray_meter import RayMeter
-from elign.monitoring.run_exporter import export_iteration
+from elign.monitoring.run_exporter import RunExporter
+from elign.monitoring.steady_meter import SteadyMeter
 from elign.reward_server.registry import check_force_field
 from elign.reward_server.reward_actor import start_reward_server
 from elign.reward_server.xtb import Gfn2ForceField
@@ -86,8 +85,11 @@ def train(
     for losses in count(1):
         begun = directory.completed_iterations
         try:
-            with assembled(config, directory.start, RunControl(directory.path), make_meter) as parts:
-                _run(parts, directory, make_meter(), on_iteration)
+            with (
+                assembled(config, directory.start, RunControl(directory.path), make_meter) as parts,
+                SteadyMeter(make_meter()) as meter,
+            ):
+                _run(parts, directory, RunExporter(meter), on_iteration)
             break
         except LearnerError as error:
             directory = RunDirectory(directory.path, config, resume=True)
@@ -165,7 +167,7 @@ def build_algorithm(
 def _run(
     parts: Assembly,
     directory: RunDirectory,
-    meter: Meter,
+    exporter: RunExporter,
     on_iteration: Callable[[Row], None] | None,
 ) -> None:
     """Iterations until the last one, each logged, the best and every n-th saved."""
@@ -184,12 +186,13 @@ def _run(
             algorithm.train()
             row = _watched(algorithm, directory, judge)
             directory.log(row, algorithm.scored, algorithm.set_aside)
-            export_iteration(meter, row, algorithm.scored, _actor_counts(parts.pool))
+            exporter.iteration(row, algorithm.scored, parts.pool.status(), algorithm.usages)
             done = algorithm.completed_iterations
             if directory.is_best():
                 directory.save_best(algorithm.spec, algorithm.export_state())
             if done % settings.checkpoint_every == 0 or done == settings.iterations:
                 directory.save(algorithm.spec, algorithm.export_state(), algorithm.plan_state)
+                exporter.saved()
             if done % REPORT_EVERY == 0:
                 write_report(directory.path)
             if on_iteration is not None:
@@ -214,13 +217,6 @@ def _note_failure(directory: RunDirectory, completed_iterations: int) -> None:
         directory.write_state("failed", completed_iterations)
     except StorageError as error:
         log.warning("run.json keeps saying that the run goes on: %s", error)
-
-
-def _actor_counts(pool: RolloutPool) -> dict[str, int]:
-    """Those wanted, and how many are in each state."""
-    status = pool.status()
-    counts = Counter(actor.state for actor in status.actors)
-    return {"wanted": status.target, **{state.value: counts[state.value] for state in State}}
 
 
 def _watched(algorithm: FedGrpo, directory: RunDirectory, judge: Gfn2ForceField) -> Row:

@@ -25,6 +25,7 @@ class Grafana:
         self.dashboards: dict[str, Any] = {}
         self.rules: dict[str, Any] = {}
         self.writes: list[str] = []
+        self.reaches_prometheus = True
 
     def answer(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         if method != "GET":
@@ -34,6 +35,10 @@ class Grafana:
                 return _lookup(self.folders, uid)
             case ["folders"] if method == "POST":
                 return self._create(self.folders, body)
+            case ["datasources", "uid", uid, "health"] if uid in self.sources:
+                if self.reaches_prometheus:
+                    return 200, {"status": "OK", "message": "Successfully queried the Prometheus API."}
+                return 400, {"status": "ERROR", "message": "connection refused"}
             case ["datasources", "uid", uid] if method == "GET":
                 return _lookup(self.sources, uid)
             case ["datasources", "uid", uid] if method == "PUT":

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -87,6 +89,45 @@ def test_dashboards_are_whole_and_their_panels_do_not_overlap() -> None:
             assert not own & cells
             cells |= own
             assert panel["type"] == "row" or (panel["targets"] and panel["description"])
+
+
+def test_every_dashboard_marks_what_happened_to_the_runs() -> None:
+    for dashboard in DASHBOARDS:
+        marks = dashboard.json()["annotations"]["list"]
+        assert [mark["name"] for mark in marks][:3] == ["Run began", "Run ended", "Checkpoint"]
+        for mark in marks:
+            # a time must come in milliseconds
+            assert mark["useValueForTime"] == mark["expr"].endswith("* 1000")
+            assert set(re.findall(r"{{(\w+)}}", mark["titleFormat"])) <= grouping_labels(mark["expr"])
+
+
+def test_grafanas_own_model_loses_nothing_of_a_dashboard() -> None:
+    """The SDK's types are made from Grafana's schema: a field they do not know is lost on the way."""
+    models = pytest.importorskip("grafana_foundation_sdk.models.dashboard", reason="pip install '.[dev]'")
+    encoder = pytest.importorskip("grafana_foundation_sdk.cog.encoder")
+
+    def there_and_back(content: dict[str, Any]) -> Any:
+        model = models.Dashboard.from_json(content)
+        return json.loads(encoder.JSONEncoder(sort_keys=True).encode(model))
+
+    for dashboard in DASHBOARDS:
+        content = dashboard.json()
+        lost = {re.sub(r"\d+", "*", place) for place in _lost(content, there_and_back(content))}
+        # what belongs to Prometheus in a mark is no part of the model (those of panels are, as a target)
+        fields = ("step", "titleFormat", "tagKeys", "useValueForTime")
+        assert lost == {f"/annotations/list/*/{field}" for field in fields}
+    assert _lost({"titel": "x"}, there_and_back({"titel": "x"})) == ["/titel"]
+
+
+def _lost(sent: Any, back: Any, place: str = "") -> list[str]:
+    """Where what was sent is not what came back; defaults may be added."""
+    if isinstance(sent, dict) and isinstance(back, dict):
+        return [p for key in sent for p in _lost(sent[key], back.get(key), f"{place}/{key}")]
+    if isinstance(sent, list) and isinstance(back, list) and len(sent) == len(back):
+        return [
+            p for i, pair in enumerate(zip(sent, back, strict=True)) for p in _lost(*pair, f"{place}/{i}")
+        ]
+    return [] if sent == back else [place]
 
 
 def test_alerts_have_names_of_their_own_and_a_threshold_that_grafana_can_evaluate() -> None:

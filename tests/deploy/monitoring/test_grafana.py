@@ -103,6 +103,20 @@ def test_the_command_takes_the_token_from_the_environment(
     assert grafana.rules
 
 
+def test_a_prometheus_that_grafana_cannot_reach_is_named(
+    elign: Elign, grafana: Grafana, target: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRAFANA_TOKEN", ADMIN)
+    grafana.reaches_prometheus = False
+    done = elign("dashboards", "push", "--grafana", target.url, "--prometheus", "http://nowhere:9090")
+    assert done.returncode == 1
+    assert "cannot reach Prometheus at http://nowhere:9090" in done.stderr
+    assert "connection refused" in done.stderr
+    assert "Traceback" not in done.stderr
+    grafana.reaches_prometheus = True
+    assert elign("dashboards", "push", "--grafana", target.url).returncode == 0
+
+
 def test_no_grafana_is_one_line(elign: Elign) -> None:
     done = elign("dashboards", "push", "--grafana", "http://127.0.0.1:9")
     assert done.returncode == 1

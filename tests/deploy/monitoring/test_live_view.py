@@ -16,9 +16,11 @@ import pytest
 from rich.console import Console
 
 from elign.common.errors import DataError
+from elign.common.pool_status import ActorStatus, PoolStatus
+from elign.common.run_control import RunControl
 from elign.common.storage import write_atomic, write_json
 from elign.monitoring import live_view
-from elign.monitoring.live_view import follow_run, read_run
+from elign.monitoring.live_view import draw, follow_run, read_run
 from elign.monitoring.sparkline import sparkline
 
 Elign = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -69,6 +71,20 @@ def test_one_frame_shows_curves_throughput_and_alarms(elign: Elign, tmp_path: Pa
     assert "unique" not in shown  # nothing finite to show
 
 
+def test_actors_are_counted_while_the_run_goes_on(tmp_path: Path) -> None:
+    _write(tmp_path, 3)
+    states = ("up", "starting", "up", "draining")
+    actors = tuple(ActorStatus(state=s, process_id=1, node_id=None, group=None) for s in states)
+    counts = {"waiting": 0, "issued": 1, "completed": 1, "rerun": 0, "set_aside": 0}
+    RunControl(tmp_path).report(PoolStatus(target=3, actors=actors, **counts))
+    screen = Console(record=True, file=io.StringIO(), width=100)
+    screen.print(draw(read_run(tmp_path)))
+    assert "actors: 2 up of 3 wanted, 1 draining, 1 starting" in screen.export_text()
+    _write(tmp_path, 3, "finished")
+    screen.print(draw(read_run(tmp_path)))
+    assert "actors:" not in screen.export_text()
+
+
 def test_a_run_before_its_first_iteration_and_no_run(elign: Elign, tmp_path: Path) -> None:
     _write(tmp_path / "run", 0)
     assert "no iteration is finished yet" in elign("watch", "run", "--once").stdout
@@ -78,6 +94,25 @@ def test_a_run_before_its_first_iteration_and_no_run(elign: Elign, tmp_path: Pat
     (tmp_path / "run" / "run.json").write_text(json.dumps({"state": "running"}))
     with pytest.raises(DataError, match="not what a run writes"):
         read_run(tmp_path / "run")
+
+
+def test_a_run_that_was_just_submitted_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+
+    def begin(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            _write(tmp_path / "run", 2, "finished")
+
+    monkeypatch.setattr(live_view.time, "sleep", begin)
+    screen = io.StringIO()
+    follow_run(tmp_path / "run", Console(file=screen, force_terminal=True, width=400))
+    assert len(waits) == 3
+    assert "yet; waiting for one" in screen.getvalue()
+    assert "iteration 2 of 20" in screen.getvalue()
+    with pytest.raises(DataError, match="there is no run in"):
+        follow_run(tmp_path / "never", Console(file=screen))
+    assert sum(waits[3:]) == live_view.BEGIN_LIMIT_S
 
 
 def test_following_ends_when_the_run_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 
 from elign.common.config import RewardSettings
 from elign.common.metric_registry import METRICS, Kind
+from elign.common.pool_status import ActorStatus, PoolStatus
+from elign.common.process_usage import ProcessUsage, process_usage
 from elign.learner.advantages import ChannelWeights, group_advantages
 from elign.learner.gaming_watch import alarm_figures
 from elign.learner.loss import UpdateStatistics
 from elign.learner.reward_statistics import reward_statistics
 from elign.learner.rollout_metrics import rollout_metrics
-from elign.monitoring.run_exporter import export_iteration
+from elign.monitoring.run_exporter import RunExporter
+from elign.monitoring.steady_meter import SteadyMeter
 from elign.reward_server.dispatcher import DispatchStats
 from elign.reward_server.evaluation_queue import QueueStats
 from elign.reward_server.server_metrics import ServerMetrics
@@ -52,6 +57,13 @@ class Notebook:
         return (name, *tags.values())
 
 
+def _pool(lost: int) -> PoolStatus:
+    up = ActorStatus(state="up", process_id=1, node_id="a", group=None)
+    return PoolStatus(
+        target=2, actors=(up,), waiting=0, issued=4, completed=4, rerun=0, set_aside=0, lost=lost
+    )
+
+
 def _server_counts(number: int) -> tuple[DispatchStats, QueueStats]:
     dispatch = DispatchStats(answered=number, failed=1, waiting=2, replaced=1, replicas={"process 1": 3})
     return dispatch, QueueStats(number, 20 * number, 10 * number, number, 0.5 * number)
@@ -73,7 +85,9 @@ def test_driver_and_reward_server_report_every_metric_of_the_registry() -> None:
         **dict.fromkeys(("policy_lag_mean", "idle_share_actors"), 0.5),
     }
     meter = Notebook()
-    export_iteration(meter, row, scored, {"wanted": 2, "up": 1})
+    exporter = RunExporter(meter)
+    exporter.iteration(row, scored, _pool(lost=3), [replace(process_usage(), gpu_peak_bytes=7)])
+    exporter.saved()
     server = ServerMetrics(meter)
     with server.timed():
         pass
@@ -81,6 +95,8 @@ def test_driver_and_reward_server_report_every_metric_of_the_registry() -> None:
     assert meter.names == METRICS.keys()
     assert meter.gauges["elign_iteration",] == 3.0
     assert meter.gauges["elign_actors", "up"] == 1
+    assert meter.gauges["elign_actors", "wanted"] == 2
+    assert meter.gauges["elign_learner_memory_bytes", "0", "cuda"] == 7
     assert meter.gauges["elign_molecules_per_second",] == row["molecules"] / 2.0
     assert meter.counters["elign_phase_seconds", "update"] == 2.0
 
@@ -88,17 +104,41 @@ def test_driver_and_reward_server_report_every_metric_of_the_registry() -> None:
 def test_counters_grow_with_the_iterations_and_nan_is_left_out() -> None:
     scored = roll_out_groups(tiny_policy(), [5])
     meter = Notebook()
-    for uniqueness in (0.5, math.nan):
+    exporter = RunExporter(meter)
+    for turn, uniqueness in enumerate((0.5, math.nan), 1):
         row = {
             "molecules": 3.0,
             "time_iteration_s": 1.0,
             "uniqueness": uniqueness,
             "failures_not_converged": 2.0,
         }
-        export_iteration(meter, row, scored, {})
+        learner = ProcessUsage(1, 100 * turn, 200, 5.0 * turn, 0)
+        exporter.iteration(row, scored, _pool(lost=turn), [learner])
     assert meter.gauges["elign_uniqueness",] == 0.5
     assert meter.counters["elign_molecules",] == 6.0
     assert meter.counters["elign_failures", "not_converged"] == 4.0
+    assert meter.counters["elign_actors_lost",] == 2.0
+    assert meter.counters["elign_learner_cpu_seconds", "0"] == 10.0
+    assert meter.gauges["elign_learner_memory_bytes", "0", "cpu"] == 200
+
+
+def test_gauges_are_set_again_until_the_block_ends_and_counters_are_not() -> None:
+    meter = Notebook()
+    with SteadyMeter(meter, every_s=0.01) as steady:
+        steady.set("elign_kl", 0.5)
+        steady.set("elign_actors", 2, state="up")
+        steady.set("elign_kl", 0.7)
+        steady.add("elign_molecules", 3)
+        meter.gauges.clear()
+        for _ in range(500):
+            if len(meter.gauges) == 2:
+                break
+            time.sleep(0.01)
+    assert meter.gauges == {("elign_kl",): 0.7, ("elign_actors", "up"): 2}
+    assert meter.counters["elign_molecules",] == 3
+    meter.gauges.clear()
+    time.sleep(0.05)
+    assert not meter.gauges
 
 
 def test_a_lost_replica_takes_nothing_off_a_counter() -> None:

@@ -48,11 +48,12 @@ def push(
       elign dashboards push --grafana http://localhost:3000
       elign dashboards push --grafana https://grafana.example.org --prometheus http://prometheus:9090
     """
-    from elign.monitoring.grafana import Target, push_dashboards
+    from elign.monitoring.grafana import Target, check_prometheus, push_dashboards
 
-    token = os.environ.get("GRAFANA_TOKEN") or None
-    written = push_dashboards(Target(grafana, prometheus), token, overwrite=overwrite)
+    target, token = Target(grafana, prometheus), os.environ.get("GRAFANA_TOKEN") or None
+    written = push_dashboards(target, token, overwrite=overwrite)
     for name in written:
         print(f"written: {name}")
     if not written:
         print("all was up to date")
+    check_prometheus(target, token)

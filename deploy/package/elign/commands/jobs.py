@@ -8,35 +8,30 @@ from typing import Annotated
 
 import typer
 
-from elign.commands.options import ConfigFile, Overrides, Preset
+from elign.commands.options import LOCAL_CLUSTER, Address, ConfigFile, Overrides, Preset
 
-Address = Annotated[
-    str,
-    typer.Option(
-        envvar="RAY_API_SERVER_ADDRESS",
-        help="Address of the cluster's dashboard, as elign cluster up shows it.",
-    ),
-]
-Job = Annotated[str, typer.Argument(help="Id of a job, as elign submit printed it.")]
-_LOCAL = "http://127.0.0.1:8265"
+Job = Annotated[str, typer.Argument(help="Id of a job, as elign submit printed it, or its run directory.")]
 
 
 def submit(
     run_dir: Annotated[Path, typer.Option(help="Folder of the run, as the cluster's head sees it.")],
-    address: Address = _LOCAL,
+    address: Address = LOCAL_CLUSTER,
     preset: Preset = None,
     config: ConfigFile = None,
     overrides: Overrides = None,
     python: Annotated[
         str | None,
-        typer.Option(help="Python of the cluster that has Elign; by default this one, or python elsewhere."),
+        typer.Option(
+            help="Python for the job, as the head knows it; by default this one, or python elsewhere."
+        ),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show what it prints, until it ends.")] = False,
 ) -> None:
     """Train on a Ray cluster, as a job that goes on when this machine is switched off.
 
     The cluster's token is taken from RAY_AUTH_TOKEN or the file in RAY_AUTH_TOKEN_PATH; that of elign cluster
-    up is known. Address, token, version and resources are checked before anything is sent.
+    up is known. Address, token, versions and resources are checked before anything is started. A cluster
+    that does not have this very Elign gets it along with the job.
 
     \b
     Examples:
@@ -53,15 +48,18 @@ def submit(
     from elign.jobs.submission import TrainingJob
     from elign.jobs.submission import submit as send
 
-    identifier = send(connect(address), TrainingJob(settings, run_dir, python))
-    print(identifier)
+    sent = send(connect(address), TrainingJob(settings, run_dir, python))
+    if sent.uploaded:
+        theirs = "has none" if sent.theirs is None else f"has another, of version {sent.theirs}"
+        print(f"this Elign goes along, for the cluster {theirs}", file=sys.stderr)
+    print(sent.identifier)
     if follow:
-        _follow(address, identifier)
+        _follow(address, sent.identifier)
 
 
 def logs(
     job: Job,
-    address: Address = _LOCAL,
+    address: Address = LOCAL_CLUSTER,
     follow: Annotated[bool, typer.Option("--follow", help="Go on until the job ends.")] = False,
 ) -> None:
     """Print what a job has printed.
@@ -69,28 +67,35 @@ def logs(
     \b
     Examples:
       elign logs elign-first-1a2b3c4d
-      elign logs elign-first-1a2b3c4d --follow
+      elign logs runs/first --follow
     """
     from elign.jobs.connection import connect
+    from elign.jobs.submission import find_job
     from elign.jobs.submission import logs as read
 
+    connection = connect(address)
+    identifier = find_job(connection, job).submission_id
     if follow:
-        _follow(address, job)
+        _follow(address, identifier)
     else:
-        print(read(connect(address), job), end="")
+        print(read(connection, identifier), end="")
 
 
-def stop(job: Job, address: Address = _LOCAL) -> None:
+def stop(job: Job, address: Address = LOCAL_CLUSTER) -> None:
     """Stop a job after its iteration; the run is saved and can be resumed.
 
     \b
     Examples:
       elign stop elign-first-1a2b3c4d
+      elign stop runs/first
     """
     from elign.jobs.connection import connect
+    from elign.jobs.submission import find_job
     from elign.jobs.submission import stop as end
 
-    print(f"{job}: {end(connect(address), job)}")
+    connection = connect(address)
+    identifier = find_job(connection, job).submission_id
+    print(f"{identifier}: {end(connection, identifier)}")
 
 
 def _follow(address: str, job: str) -> None:

@@ -17,6 +17,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="One setting, as in run.iterations=10; may be repeated."),
 ]
+Address = Annotated[
+    str,
+    typer.Option(
+        envvar="RAY_API_SERVER_ADDRESS",
+        help="Address of the cluster's dashboard, as elign cluster up shows it.",
+    ),
+]
+LOCAL_CLUSTER = "http://127.0.0.1:8265"
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 PolicyName = Annotated[
     str,

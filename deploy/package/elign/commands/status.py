@@ -5,19 +5,19 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from elign.commands.options import AsJson
+from elign.commands.targets import ClusterOfRun, RemoteRun, Target, locate
 
 if TYPE_CHECKING:
     from elign.common.run_control import RunStatus
 
 
 def status(
-    run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
+    run: Target,
     as_json: AsJson = False,
+    address: ClusterOfRun = None,
 ) -> None:
     """Show how far a run is, and its rollout actors.
 
@@ -25,7 +25,18 @@ def status(
     Examples:
       elign status runs/first
       elign status runs/first --json
+      elign status elign-first-1a2b3c4d
     """
+    place = locate(run, address)
+    if isinstance(place, RemoteRun):
+        if not as_json:
+            print(f"job {place.job.submission_id}: {place.job.status.value}")
+        print(place.ask("status", *(["--json"] if as_json else [])), end="")
+    else:
+        _print_status(place, as_json)
+
+
+def _print_status(run_dir: Path, as_json: bool) -> None:
     from elign.common.run_control import driver_is_gone, read_state, read_status
 
     state, told = read_state(run_dir), read_status(run_dir)

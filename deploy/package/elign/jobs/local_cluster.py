@@ -35,6 +35,8 @@ from elign.jobs.prometheus import prometheus_command, write_prometheus_config
 HOST = "127.0.0.1"
 START_LIMIT_S = 120.0
 STOP_LIMIT_S = 60.0
+_READY = ("api/jobs/", "nodes?view=summary")
+"""What is asked of a head that starts; it may take jobs before it has a node to run them, and fail then."""
 _STATE, _TOKEN, _LOG = "cluster.json", "token", "head.log"
 
 
@@ -90,13 +92,13 @@ def start_cluster(folder: Path, ports: Ports, *, num_cpus: int | None = None) ->
 
 
 def running_cluster(folder: Path) -> LocalCluster | None:
-    """The one that was started, if its head still lives."""
+    """The one that was started, if something of it still lives."""
     try:
         facts = json.loads((folder / _STATE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     cluster = LocalCluster(**{**facts, "pids": tuple(facts["pids"])})
-    return cluster if _alive(cluster.pids[0]) else None
+    return cluster if any(map(_alive, cluster.pids)) else None
 
 
 def stop_cluster(folder: Path) -> None:
@@ -158,7 +160,8 @@ def _wait_until_ready(address: str, token: str, head: subprocess.Popen[bytes], l
             last = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-1:]
             raise ClusterError(f"Ray's head ended while starting: {' '.join(last)} (all of it: {log})")
         try:
-            if requests.get(f"{address}/api/jobs/", headers=headers, timeout=5).ok:
+            answers = [requests.get(f"{address}/{path}", headers=headers, timeout=5) for path in _READY]
+            if all(answer.ok for answer in answers) and answers[1].json()["data"]["summary"]:
                 return
         except requests.RequestException:
             pass  # not listening yet

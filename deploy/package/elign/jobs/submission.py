@@ -1,10 +1,9 @@
-"""Training runs as jobs of a Ray cluster: sent, followed and stopped through Ray's job server."""
+"""Training runs as jobs of a Ray cluster: sent, found, followed and stopped through Ray's job server."""
 
 from __future__ import annotations
 
 import secrets
 import shlex
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -12,57 +11,101 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ray.job_submission import JobStatus, JobSubmissionClient
+from ray.job_submission import JobDetails, JobStatus
 
 from elign import __version__
 from elign.common.config import TrainConfig
 from elign.common.config_load import dump_config
 from elign.common.errors import ClusterError, ConfigError
+from elign.jobs.client import call, head_python, job_status
 from elign.jobs.connection import Connection, check_resources
+from elign.jobs.errand import run_on_head
+from elign.jobs.package import copy_package, look_at_python, must_upload
 
 STOP_WAIT_S = 60
 """Between SIGTERM and SIGKILL when a job is stopped: time for the iteration and its checkpoint."""
 _POLL_S = 1.0
+_RUN_DIR, _PYTHON = "run_dir", "python"
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is to be run. run_dir: as the cluster sees it. python: the cluster's, which has Elign."""
+    """What is to be run. run_dir: as the cluster sees it. python: one of the cluster's; None finds it."""
 
     config: TrainConfig
     run_dir: Path
     python: str | None = None
 
 
-def submit(connection: Connection, job: TrainingJob) -> str:
-    """Send it and return its id; only the configuration is uploaded. Raises ConfigError or ClusterError."""
+@dataclass(frozen=True)
+class Submitted:
+    """identifier: of the job. uploaded: did this Elign go along? theirs: the cluster's own version."""
+
+    identifier: str
+    uploaded: bool
+    theirs: str | None
+
+
+def submit(connection: Connection, job: TrainingJob) -> Submitted:
+    """Send it, with what the cluster lacks of Elign and nothing else. Raises ConfigError or ClusterError."""
     run_dir = _checked_run_dir(connection, job.run_dir)
+    _check_name(connection, run_dir)
     check_resources(connection, job.config)
-    python = job.python or (sys.executable if connection.is_local else "python")
-    command = [python, "-m", "elign", "train", "--config", "config.yaml", "--run-dir", run_dir]
+    found = look_at_python(connection, job.python)
+    uploaded = must_upload(connection, found)
+    python = head_python(connection, job.python)
     identifier = f"elign-{PurePosixPath(run_dir).name}-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="elign-job-") as folder:
-        (Path(folder) / "config.yaml").write_text(dump_config(job.config), encoding="utf-8")
-        _call(
+        settings = Path(folder) / "settings"
+        settings.mkdir()
+        (settings / "config.yaml").write_text(dump_config(job.config), encoding="utf-8")
+        environment: dict[str, Any] = {
+            "working_dir": str(settings),
+            "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
+        }
+        if uploaded:
+            environment["py_modules"] = [str(copy_package(Path(folder)))]
+        call(
             connection,
             "submit_job",
-            entrypoint=shlex.join(command),
+            entrypoint=f"{python} -m elign train --config config.yaml --run-dir {shlex.quote(run_dir)}",
             submission_id=identifier,
-            metadata={"run_dir": run_dir, "elign": __version__},
-            runtime_env={
-                "working_dir": folder,
-                "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(STOP_WAIT_S)},
-            },
+            metadata={_RUN_DIR: run_dir, _PYTHON: python, "elign": __version__},
+            runtime_env=environment,
         )
-    return identifier
+    return Submitted(identifier, uploaded, found.elign)
+
+
+def find_job(connection: Connection, target: str) -> JobDetails:
+    """By its id, or the newest by its run directory. Raises ClusterError where there is none."""
+    jobs = [job for job in call(connection, "list_jobs") if job.submission_id]
+    places = {target, str(Path(target).resolve())}
+    for job in sorted(jobs, key=lambda job: -(job.start_time or 0)):
+        if job.submission_id == target or (job.metadata or {}).get(_RUN_DIR) in places:
+            return job
+    raise ClusterError(f"the cluster at {connection.address} knows no job and no run {target!r}")
+
+
+def run_directory(job: JobDetails) -> str:
+    """Of a run's job, as the cluster sees it. Raises ClusterError where the job is no run."""
+    try:
+        return str((job.metadata or {})[_RUN_DIR])
+    except KeyError:
+        raise ClusterError(f"job {job.submission_id} is no run of elign submit") from None
+
+
+def ask_run(connection: Connection, job: JobDetails, command: str, *options: str) -> str:
+    """``elign command RUN_DIR`` on the head, with that job's own Elign; what it printed."""
+    words = shlex.join([command, run_directory(job), *options])
+    return run_on_head(connection, f"{job.metadata[_PYTHON]} -m elign {words}", job.runtime_env or {})
 
 
 def follow(connection: Connection, identifier: str) -> Iterator[str]:
     """What the job prints, as it comes, until it has ended. Raises ClusterError when it did not end well."""
     seen = 0
     while True:
-        status = _status(connection, identifier)
-        text = _call(connection, "get_job_logs", identifier)
+        status = job_status(connection, identifier)
+        text = call(connection, "get_job_logs", identifier)
         if len(text) > seen:
             yield text[seen:]
             seen = len(text)
@@ -70,45 +113,38 @@ def follow(connection: Connection, identifier: str) -> Iterator[str]:
             break
         time.sleep(_POLL_S)
     if status != JobStatus.SUCCEEDED:
-        message = _call(connection, "get_job_info", identifier).message or ""
+        message = call(connection, "get_job_info", identifier).message or ""
         raise ClusterError(f"job {identifier} is {status.value}: {' '.join(message.splitlines()[:1])}")
 
 
 def logs(connection: Connection, identifier: str) -> str:
     """All that the job has printed so far."""
-    _status(connection, identifier)
-    text: str = _call(connection, "get_job_logs", identifier)
+    job_status(connection, identifier)
+    text: str = call(connection, "get_job_logs", identifier)
     return text
 
 
 def stop(connection: Connection, identifier: str) -> str:
     """End the job after its iteration, with a checkpoint; returns what it is then, as in "STOPPED"."""
-    status = _status(connection, identifier)
+    status = job_status(connection, identifier)
     if not status.is_terminal():
-        _call(connection, "stop_job", identifier)
+        call(connection, "stop_job", identifier)
     while not status.is_terminal():
         time.sleep(_POLL_S)
-        status = _status(connection, identifier)
+        status = job_status(connection, identifier)
     return str(status.value)
 
 
-def _status(connection: Connection, identifier: str) -> JobStatus:
-    return _call(connection, "get_job_status", identifier)
-
-
-def _call(connection: Connection, method: str, *arguments: Any, **keywords: Any) -> Any:
-    """One call of Ray's client, whose errors are RuntimeErrors with a page of HTML or a traceback."""
-    try:
-        client = JobSubmissionClient(connection.address, headers=dict(connection.headers))
-        return getattr(client, method)(*arguments, **keywords)
-    except (RuntimeError, ConnectionError) as error:
-        text = str(error)
-        if "does not exist" in text:
+def _check_name(connection: Connection, run_dir: str) -> None:
+    """Runs that are going on have names of their own: a run's name is its only mark in the metrics."""
+    name = PurePosixPath(run_dir).name
+    for job in call(connection, "list_jobs"):
+        other = (job.metadata or {}).get(_RUN_DIR)
+        if other is not None and PurePosixPath(other).name == name and not job.status.is_terminal():
             raise ClusterError(
-                f"the cluster at {connection.address} knows no job {arguments[0]!r}"
-            ) from error
-        last = text.strip().splitlines()[-1]
-        raise ClusterError(f"the cluster at {connection.address} refused {method}: {last}") from error
+                f"a run {name!r} is going on there, in {other} (job {job.submission_id}), and the dashboards "
+                "could not tell two of that name apart; give --run-dir another last part"
+            )
 
 
 def _checked_run_dir(connection: Connection, run_dir: Path) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from elign.monitoring.promql import grown
+
 RULE_GROUP = "elign"
 _INTERVAL_S = 60
 
@@ -35,12 +37,6 @@ class Alert:
 def _while_running(expression: str) -> str:
     """Of runs that still report: a window would go on to speak of one that has ended."""
     return f"({expression} and on (run) ray_elign_iteration)"
-
-
-def _grown(counter: str, window: str) -> str:
-    """By how much; unlike increase() it also counts the first value of a counter that was not there."""
-    total, selector = f"sum by (run) ({counter})", f"sum by (run) ({counter} offset {window})"
-    return f"({total} - ({selector} or {total} * 0))"
 
 
 ALERTS = (
@@ -106,7 +102,7 @@ ALERTS = (
     ),
     Alert(
         "replicas-lost",
-        _grown("ray_elign_reward_replicas_replaced_total", "15m"),
+        grown("ray_elign_reward_replicas_replaced_total", "15m"),
         "gt",
         2,
         "1m",
@@ -115,7 +111,7 @@ ALERTS = (
     ),
     Alert(
         "queries-failed",
-        _grown('ray_elign_reward_queries_total{outcome="failed"}', "15m"),
+        grown("ray_elign_reward_queries_total", "15m", 'outcome="failed"'),
         "gt",
         2,
         "1m",

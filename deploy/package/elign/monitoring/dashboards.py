@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from elign.monitoring.events import EVENTS
 from elign.monitoring.panels import Dashboard, Panel, Query, Row
 
 _RUN = '{run=~"$run"}'
@@ -111,18 +112,18 @@ TRAINING = Dashboard(
                     "percentunit",
                 ),
                 Panel(
-                    "Ratio and log-ratio",
-                    (
-                        _gauge("ratio", "{{run}} ratio {{statistic}}"),
-                        _gauge("log_ratio_squared", "{{run}} log²"),
-                    ),
-                    "Trouble shows here first.",
+                    "Ratio",
+                    (_gauge("ratio", "{{run}} {{statistic}}"),),
+                    "Of new to behaviour probability: its mean, and its largest deviation from 1.",
                 ),
-                Panel(
-                    "Gradient norm and learning rate",
-                    (_gauge("gradient_norm", "{{run}} norm"), _gauge("learning_rate", "{{run}} rate")),
-                    "Norm before clipping.",
-                ),
+            ),
+        ),
+        Row(
+            "Optimizer",
+            (
+                Panel("Squared log-ratio", (_gauge("log_ratio_squared"),), "Mean; trouble shows here first."),
+                Panel("Gradient norm", (_gauge("gradient_norm"),), "Before clipping."),
+                Panel("Learning rate", (_gauge("learning_rate"),), "Follows its schedule."),
             ),
         ),
         Row(
@@ -143,6 +144,7 @@ TRAINING = Dashboard(
             ),
         ),
     ),
+    EVENTS,
 )
 
 THROUGHPUT = Dashboard(
@@ -226,6 +228,7 @@ THROUGHPUT = Dashboard(
             ),
         ),
     ),
+    EVENTS,
 )
 
 CLUSTER = Dashboard(
@@ -243,9 +246,12 @@ CLUSTER = Dashboard(
                     stacked=True,
                 ),
                 Panel(
-                    "Groups given out again",
-                    (Query(f"sum by (run, fate) (ray_elign_plans_total{_RUN})", "{{run}} {{fate}}"),),
-                    "Since the run (re)started; each costs time only.",
+                    "Lost actors and their groups",
+                    (
+                        Query(f"sum by (run) (ray_elign_actors_lost_total{_RUN})", "{{run}} actors"),
+                        Query(f"sum by (run, fate) (ray_elign_plans_total{_RUN})", "{{run}} {{fate}}"),
+                    ),
+                    "Since the run (re)started; an actor is replaced, and a rerun costs time only.",
                 ),
                 Panel(
                     "Reward server",
@@ -326,7 +332,24 @@ CLUSTER = Dashboard(
                 ),
             ),
         ),
+        Row(
+            "Learner",
+            (
+                Panel(
+                    "Memory",
+                    (_gauge("learner_memory_bytes", "{{run}} {{learner}} {{device}}"),),
+                    "Resident, and on its GPU the most so far.",
+                    "bytes",
+                ),
+                Panel(
+                    "Busy cores",
+                    (Query(_rate("learner_cpu_seconds", "learner"), "{{run}} {{learner}}"),),
+                    "Cores that each learner's process keeps busy; an only one is the driver, too.",
+                ),
+            ),
+        ),
     ),
+    EVENTS,
 )
 
 DASHBOARDS = (TRAINING, THROUGHPUT, CLUSTER)

@@ -62,6 +62,23 @@ def push_dashboards(target: Target, token: str | None, *, overwrite: bool = Fals
     return [change.name for change in changes]
 
 
+def check_prometheus(target: Target, token: str | None) -> None:
+    """Raises MonitoringError when Grafana, for its part, cannot reach Prometheus.
+
+    Only Grafana itself knows, and only once it has the data source. Older than 9, it has no answer to that.
+    """
+    api = GrafanaApi.from_url(_clean(target.url), credential=token, timeout=_TIMEOUT_S)
+    try:
+        found = _found(lambda: api.datasource.health(DATA_SOURCE_UID))
+    except GrafanaException as error:
+        raise MonitoringError(
+            f"Grafana has everything now, but cannot reach Prometheus at {target.prometheus} "
+            f"({error.message}); push again with the right --prometheus"
+        ) from error
+    if found is not None and found.get("status") != "OK":
+        raise MonitoringError(f"Grafana says of Prometheus at {target.prometheus}: {found.get('message')}")
+
+
 def marked(dashboard: dict[str, Any]) -> dict[str, Any]:
     """The dashboard with its own digest in a hidden variable."""
     variable = {"name": DIGEST, "type": "constant", "hide": 2, "query": digest(dashboard)}

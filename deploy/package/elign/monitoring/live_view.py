@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +22,14 @@ from rich.table import Table
 from rich.text import Text
 
 from elign.common.errors import DataError
+from elign.common.pool_status import PoolStatus
+from elign.common.run_control import read_status
 from elign.learner.gaming_watch import ALARM_PREFIX
 from elign.learner.run_metrics import METRICS_FILE, Row, read_metrics
 from elign.monitoring.sparkline import sparkline
 
 RUNNING = "running"
+BEGIN_LIMIT_S = 120.0
 _CURVE_WIDTH = 32
 _RECENT = 10
 _PERCENT = "%"
@@ -47,12 +51,16 @@ _PHASES = ("rollout", "update", "advantages", "broadcast")
 
 @dataclass(frozen=True)
 class RunView:
-    """What the folder of a run says now. state: of run.json, as in "running"; planned: iterations."""
+    """What the folder of a run says now.
+
+    state: of run.json, as in "running". planned: iterations. pool: None where nothing was said of actors yet.
+    """
 
     name: str
     state: str
     planned: int
     rows: list[Row]
+    pool: PoolStatus | None = None
 
     @property
     def ended(self) -> bool:
@@ -70,12 +78,16 @@ def read_run(run_dir: Path) -> RunView:
     except (ValueError, KeyError, TypeError) as error:
         raise DataError(f"{path} is not what a run writes: {error!r}") from error
     rows = read_metrics(run_dir) if (run_dir / METRICS_FILE).exists() else []
-    return RunView(run_dir.resolve().name, state, planned, rows)
+    told = read_status(run_dir)
+    return RunView(run_dir.resolve().name, state, planned, rows, None if told is None else told.pool)
 
 
 def follow_run(run_dir: Path, console: Console, *, interval_s: float = 2.0) -> None:
-    """Show the run until it ends; Ctrl-C leaves the view, not the run. Raises DataError."""
-    view = read_run(run_dir)
+    """Show the run until it ends; Ctrl-C leaves the view, not the run. Raises DataError.
+
+    A run that was just submitted has no folder yet: its beginning is waited for, up to ``BEGIN_LIMIT_S``.
+    """
+    view = _first_view(run_dir, console, interval_s)
     with Live(draw(view), console=console, auto_refresh=False) as live:
         while not view.ended:
             time.sleep(interval_s)
@@ -83,11 +95,22 @@ def follow_run(run_dir: Path, console: Console, *, interval_s: float = 2.0) -> N
             live.update(draw(view), refresh=True)
 
 
+def _first_view(run_dir: Path, console: Console, interval_s: float) -> RunView:
+    waits = 0 if run_dir.exists() else int(BEGIN_LIMIT_S / interval_s)
+    if waits:
+        console.print(f"there is no run in {run_dir} yet; waiting for one (Ctrl-C ends it)")
+    for _ in range(waits):
+        if (run_dir / "run.json").exists():
+            break
+        time.sleep(interval_s)
+    return read_run(run_dir)
+
+
 def draw(view: RunView) -> RenderableType:
     """One frame."""
     if not view.rows:
         return Group(_heading(view), Text("no iteration is finished yet"))
-    return Group(_heading(view), _curves(view.rows), _throughput(view), _alarms(view.rows))
+    return Group(_heading(view), _curves(view.rows), _throughput(view), _actors(view), _alarms(view.rows))
 
 
 def _heading(view: RunView) -> Text:
@@ -128,6 +151,15 @@ def _throughput(view: RunView) -> Text:
         if (share := sum(_column(recent, f"time_{phase}_s")) / seconds) >= 0.01
     ]
     return Text("  ".join([*parts, ", ".join(phases)]))
+
+
+def _actors(view: RunView) -> Text:
+    """How many of those wanted are up, and what the others do."""
+    if view.pool is None or view.ended:
+        return Text("")
+    found = Counter(actor.state for actor in view.pool.actors)
+    others = [f"{number} {state}" for state, number in sorted(found.items()) if state != "up"]
+    return Text(", ".join([f"actors: {found['up']} up of {view.pool.target} wanted", *others]))
 
 
 def _alarms(rows: Sequence[Row]) -> Text:

@@ -12,6 +12,8 @@ from typing import Any
 
 DATA_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
 SCHEMA_VERSION = 39
+EVENT_STEP_S = 15
+"""Seconds between two looks at an event's query; what is shorter may be missed."""
 _COLUMNS, _HEIGHT = 24, 8
 
 
@@ -36,6 +38,21 @@ class Panel:
 
 
 @dataclass(frozen=True)
+class Event:
+    """Marks in all charts of a page, drawn from a query; Grafana calls them annotations.
+
+    There is a mark at each moment at which the query has a value; with ``at_value`` it is where the value
+    says, in milliseconds since 1970. title: may name labels, as in ``{{run}}``.
+    """
+
+    name: str
+    expression: str
+    title: str
+    colour: str
+    at_value: bool = False
+
+
+@dataclass(frozen=True)
 class Row:
     """Panels beside each other under a heading."""
 
@@ -51,9 +68,12 @@ class Dashboard:
     title: str
     description: str
     rows: tuple[Row, ...]
+    events: tuple[Event, ...] = ()
 
     def queries(self) -> Iterator[tuple[str, str]]:
-        """(panel, expression) of every query."""
+        """(panel or event, expression) of every query."""
+        for event in self.events:
+            yield event.name, event.expression
         for row in self.rows:
             for panel in row.panels:
                 for query in panel.queries:
@@ -72,7 +92,7 @@ class Dashboard:
             "refresh": "10s",
             "time": {"from": "now-1h", "to": "now"},
             "templating": {"list": [_data_source_variable(), _run_variable()]},
-            "annotations": {"list": []},
+            "annotations": {"list": [_annotation(event) for event in self.events]},
             "panels": list(self._panels()),
         }
 
@@ -113,6 +133,20 @@ def _panel(panel: Panel) -> dict[str, Any]:
         "options": {"legend": {"displayMode": "list", "placement": "bottom"}}
         if panel.kind == "timeseries"
         else {"reduceOptions": {"calcs": ["lastNotNull"]}},
+    }
+
+
+def _annotation(event: Event) -> dict[str, Any]:
+    return {
+        "name": event.name,
+        "datasource": DATA_SOURCE,
+        "enable": True,
+        "iconColor": event.colour,
+        "expr": event.expression,
+        "step": f"{EVENT_STEP_S}s",
+        "titleFormat": event.title,
+        "tagKeys": "run",
+        "useValueForTime": event.at_value,
     }
 
 
