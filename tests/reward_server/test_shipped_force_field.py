@@ -54,20 +54,20 @@ def test_it_is_small_and_has_a_card() -> None:
     assert "Licence" in card
 
 
-def test_its_held_out_errors_are_within_the_floors() -> None:
+def test_its_held_out_errors_are_no_worse_than_its_card_says() -> None:
     """Those of the training that made it, kind by kind."""
     rows = description().metadata["held_out"]["by_kind"]
     calm = rows["data and relaxed"]
-    assert calm["force_mae"] < 0.12
-    assert calm["rms_force_spearman"] > 0.75
-    assert calm["energy_mae_mev_per_atom"] < 15
+    assert calm["force_mae"] < 0.06
+    assert calm["rms_force_spearman"] > 0.89
+    assert calm["energy_mae_mev_per_atom"] < 5
     displaced = [row for kind, row in rows.items() if kind.startswith("displaced") and row["structures"] > 9]
     assert len(displaced) >= 4
-    assert all(row["force_mae_percent"] < 10 for row in displaced)
+    assert all(row["force_mae_percent"] < 10.5 for row in displaced)
     for before in ("policy25", "policy50", "policy100"):
-        assert rows[before]["rms_force_spearman"] > 0.95
+        assert rows[before]["rms_force_spearman"] > 0.93
     for after in ("aligned25", "aligned50", "aligned100"):
-        assert rows[after]["rms_force_spearman"] > 0.8
+        assert rows[after]["rms_force_spearman"] > 0.95
 
 
 def test_no_pair_of_elements_has_a_hole() -> None:
