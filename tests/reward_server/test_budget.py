@@ -14,14 +14,15 @@ from elign.reward_server.budget import CPU_MESSAGE_BYTES, find_budget
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.packing import count_edges
 from elign.reward_server.registry import load_force_field
+from elign.reward_server.scalar_mace import EDGES_PER_BATCH
 
 
 def test_a_cpu_budget_is_a_function_of_the_model_alone(tiny_folder: Path) -> None:
-    budgets = {MaceForceField.from_folder(tiny_folder).max_edges for _ in range(3)}
-    assert budgets == {CPU_MESSAGE_BYTES // (8 * 9 * 4)}  # 8 channels, l up to 2: 9 components, float32
+    budgets = {MaceForceField.from_folder(tiny_folder, dtype=torch.float64).max_edges for _ in range(3)}
+    assert budgets == {CPU_MESSAGE_BYTES // (8 * 9 * 8)}  # 8 channels, l up to 2: 9 components, float64
     shipped = load_force_field("elign-mace-small")
     assert isinstance(shipped, MaceForceField)
-    assert shipped.max_edges == 6_000
+    assert shipped.max_edges == EDGES_PER_BATCH  # without messages
 
 
 @pytest.mark.parametrize("knee", [1_000, 8_000, 64_000])

@@ -53,11 +53,18 @@ def run_on_head(connection: Connection, command: str, runtime_env: Mapping[str, 
     printed: str = call(connection, "get_job_logs", job)
     message = call(connection, "get_job_info", job).message or ""
     call(connection, "delete_job", job)
-    answer = printed.partition(f"{_BEGIN}\n")[2]
+    answer = _without_ray(printed, job)
     if status != JobStatus.SUCCEEDED:
         last = (answer.strip() or message.strip() or status.value).splitlines()[-1]
         raise ClusterError(f"at the cluster {connection.address}: {last.removeprefix('elign: error: ')}")
     return answer
+
+
+def _without_ray(printed: str, job: str) -> str:
+    """What the command printed. Ray's line about the entrypoint may come before it, in it or after it."""
+    lines = printed.splitlines(keepends=True)
+    own = [line for line in lines if f"Running entrypoint for job {job}:" not in line]
+    return "".join(own).partition(f"{_BEGIN}\n")[2]
 
 
 def _wait(connection: Connection, job: str) -> JobStatus:
