@@ -61,7 +61,9 @@ def test_a_run_that_brought_its_elign_is_scaled_drained_and_stopped(
 
         def states() -> Counter[tuple[str, str]]:
             """(state, node) of the actors."""
-            live = json.loads(there("status", job, "--json").stdout)["live"]
+            told = there("status", job, "--json")
+            assert told.returncode == 0, told.stderr
+            live = json.loads(told.stdout)["live"]
             return Counter((a["state"], a["node_id"]) for a in live["pool"]["actors"])
 
         def num_up() -> int:
