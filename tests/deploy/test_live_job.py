@@ -6,6 +6,7 @@ Minutes on a busy machine.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,6 +44,10 @@ def there(elign: Elign, up: Up, monkeypatch: pytest.MonkeyPatch) -> Elign:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(
+    "ELIGN_TEST_LIVE_JOB" not in os.environ,
+    reason="two Ray nodes on a small machine start unreliably; set ELIGN_TEST_LIVE_JOB=1 to run it",
+)
 @pytest.mark.timeout(4 * LIMIT_S)
 def test_a_run_that_brought_its_elign_is_scaled_drained_and_stopped(
     there: Elign, up: Up, tmp_path: Path
@@ -52,7 +57,14 @@ def test_a_run_that_brought_its_elign_is_scaled_drained_and_stopped(
     (head,) = wait_for(lambda: living_nodes(connection))
     with another_node(f"{head.ip}:{up.ports.gcs}", num_cpus=1, log=tmp_path / "node.log"):
         wait_for(lambda: len(living_nodes(connection)) == 2)
-        settings = [*SMALL, "run.iterations=100000", "actors.max=2"]
+        # the replica fills the head, and both actors go to the second node
+        settings = [
+            *SMALL,
+            "run.iterations=100000",
+            "actors.max=2",
+            "actors.num_cpus=0.5",
+            "reward.num_cpus=2",
+        ]
         options = [word for setting in settings for word in ("--set", setting)]
         sent = there("submit", "--preset", "laptop", *options, "--run-dir", "live", "--python", str(python))
         assert sent.returncode == 0, sent.stderr
@@ -94,13 +106,13 @@ def _check_from_afar(connection: Connection, job: str) -> None:
 
 
 def _check_drain(there: Elign, connection: Connection, head: Node, nodes: Callable[[], set[str]]) -> None:
-    """The second node, which has one of the two actors because the head has no room for both."""
+    """The second node, which has the actors, because the replica fills the head."""
     (second,) = (node for node in living_nodes(connection) if node != head)
     wait_for(lambda: second.identifier in nodes())
     done = there("drain", second.identifier[:12], "--deadline", str(LIMIT_S))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"node {second} is empty\n"
-    assert second.identifier not in nodes()
+    wait_for(lambda: second.identifier not in nodes())  # the run tells of its actors every two seconds
     refused = there("drain", head.identifier)
     assert refused.returncode == 2
     assert "is the cluster's head, which cannot go alone" in refused.stderr
