@@ -129,8 +129,13 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     assert "scoring" in process.stderr.readline()
-    process.send_signal(signal.SIGINT)
-    process.communicate()
+    for _ in range(5):  # one that falls into a callback of a compiled library may be lost
+        process.send_signal(signal.SIGINT)
+        try:
+            process.communicate(timeout=5)
+            break
+        except subprocess.TimeoutExpired:
+            continue
     assert process.returncode == 130
     assert [path.name for path in tmp_path.iterdir()] == ["in.parquet"]
 
