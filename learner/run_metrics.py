@@ -37,8 +37,9 @@ def read_metrics(run_dir: Path | str) -> list[Row]:
     """Rows of a run's iterations, oldest first; raises DataError where the file is missing or damaged."""
     path = Path(run_dir) / METRICS_FILE
     try:
-        with path.open("rb") as file:  # opened once: by its name, half of it might be the next version's
-            rows: list[Row] = pq.read_table(file).to_pylist()
+        # read at once: by its name it is opened twice, and might be another version the second time
+        content = pa.BufferReader(path.read_bytes())
+        rows: list[Row] = pq.read_table(content, use_threads=False).to_pylist()
     except FileNotFoundError:
         raise DataError(f"there are no metrics in {run_dir} ({path} is missing)") from None
     except (pa.ArrowException, OSError) as error:
