@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from elign.common.arrow_files import read_table
 from elign.common.errors import DataError
 from elign.common.molecules import Molecules
 from elign.common.ragged import from_ragged, to_ragged
@@ -65,11 +66,7 @@ def write_parquet(path: Path, molecules: Molecules, properties: Mapping[str, np.
 
 def read_parquet(path: Path) -> tuple[Molecules, dict[str, np.ndarray]]:
     """Raises DataError when the file is no Parquet, damaged, or holds something else."""
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
-    return from_arrow(table, str(path))
+    return from_arrow(read_table(path), str(path))
 
 
 def _lists(ends: np.ndarray, values: np.ndarray) -> pa.Array:

@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from torch.utils.tensorboard import SummaryWriter
 
+from elign.common.arrow_files import read_table
 from elign.common.errors import DataError
 from elign.common.storage import write_atomic
 
@@ -37,13 +38,9 @@ def read_metrics(run_dir: Path | str) -> list[Row]:
     """Rows of a run's iterations, oldest first; raises DataError where the file is missing or damaged."""
     path = Path(run_dir) / METRICS_FILE
     try:
-        # read at once: by its name it is opened twice, and might be another version the second time
-        content = pa.BufferReader(path.read_bytes())
-        rows: list[Row] = pq.read_table(content, use_threads=False).to_pylist()
+        rows: list[Row] = read_table(path).to_pylist()
     except FileNotFoundError:
         raise DataError(f"there are no metrics in {run_dir} ({path} is missing)") from None
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is not a readable Parquet file: {error}") from error
     return rows
 
 

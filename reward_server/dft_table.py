@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from elign.common.arrow_files import read_table
 from elign.common.errors import DataError
 from elign.common.scoring import Failure
 from elign.common.storage import write_atomic
@@ -85,10 +86,7 @@ class DftTable:
     def _read(self) -> Iterator[dict[str, Any]]:
         if not self.path.exists():
             return
-        try:
-            table = pq.read_table(self.path)
-        except (pa.ArrowException, OSError) as error:
-            raise DataError(f"{self.path} is not a readable Parquet file: {error}") from error
+        table = read_table(self.path)
         if not table.schema.equals(_SCHEMA):
             raise DataError(f"{self.path} is no table of DFT answers; it has {', '.join(table.column_names)}")
         yield from table.to_pylist()
