@@ -21,7 +21,7 @@ log = logging.getLogger("elign")
 
 @contextmanager
 def watched_front(server: Any, timeout_s: float) -> Iterator[None]:
-    """While the block runs, ``server`` (see ``start_reward_server``) is restarted when it is silent that long.
+    """While the block runs, ``server`` (see ``start_reward_server``) is restarted when silent for so long.
 
     What it had not answered is asked again by Ray, and comes out the same. One that cannot be reached for
     another reason is left to Ray.
