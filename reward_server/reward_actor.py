@@ -82,6 +82,9 @@ class RewardServer:
             return str(error)
         return None
 
+    async def is_there(self) -> None:
+        """Answers at once, or not at all (see ``front_watch``)."""
+
     async def score(self, query: RewardQuery, caller: str = "") -> RewardAnswer:
         """The rewards of one group. Molecules that fail are masked in the answer.
 

@@ -27,6 +27,7 @@ SHELLS = {
     "learner/fed_grpo_learner.py",
     "learner/local_runner.py",
     "learner/policy_module.py",
+    "reward_server/front_watch.py",
 }
 FILES = {"CHANGELOG.md", "LICENSE", "README.md", "pyproject.toml"}
 

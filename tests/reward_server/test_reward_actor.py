@@ -21,6 +21,7 @@ from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, RewardAnswer, RewardQuery
 from elign.reward_server.ase_force_field import AseForceField
+from elign.reward_server.front_watch import watched_front
 from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.reward_actor import ServerStats, start_reward_server, stop_reward_server
 from elign.reward_server.rewards import compute_rewards
@@ -116,6 +117,23 @@ def test_a_replica_that_hangs_is_replaced_and_its_query_answered(
     dispatch = stats_of(server).dispatch
     assert (dispatch.replaced, dispatch.retried, dispatch.failed) == (1, 1, 0)
     assert hanging not in dispatch.replicas
+    ray.kill(server)
+
+
+@pytest.mark.slow
+def test_a_front_that_hangs_is_restarted_and_answers_what_it_was_asked(
+    molecules: Molecules, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("elign.reward_server.front_watch.ASK_EVERY_S", 1.0)
+    server = start_reward_server(settings_of(tiny_folder), "qm9")
+    query = make_query(molecules, 1)
+    expected = ray.get(server.score.remote(query, caller="a"))
+    hanging = stats_of(server).process_id
+    os.kill(hanging, signal.SIGSTOP)
+    asked = server.score.remote(query, caller="a")
+    with watched_front(server, timeout_s=20.0):
+        assert_same_answer(ray.get(asked, timeout=300), expected)
+        assert stats_of(server).process_id != hanging
     ray.kill(server)
 
 

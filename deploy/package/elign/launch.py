@@ -47,6 +47,7 @@ from elign.learner.run_metrics import Row
 from elign.monitoring.ray_meter import RayMeter
 from elign.monitoring.run_exporter import RunExporter
 from elign.monitoring.steady_meter import SteadyMeter
+from elign.reward_server.front_watch import watched_front
 from elign.reward_server.registry import check_force_field
 from elign.reward_server.reward_actor import start_reward_server
 from elign.reward_server.xtb import Gfn2ForceField
@@ -151,7 +152,8 @@ def assembled(
 
         algorithm = build_algorithm(config, start_policy, make_pool)
         try:
-            yield Assembly(algorithm, pools[0], server, stop)
+            with watched_front(server, config.reward.timeout_s):
+                yield Assembly(algorithm, pools[0], server, stop)
         finally:
             algorithm.stop()
             ray.kill(server)
