@@ -80,8 +80,9 @@ class RunMirror:
                 "that with --resume, or remove it"
             )
         self._there = dict.fromkeys(names)
-        if _progress(names) > _progress(here):
-            write_directory(self.folder, lambda folder: self._download(names, folder))
+        whole = _whole(names)
+        if _progress(whole) > _progress(here):
+            write_directory(self.folder, lambda folder: self._download(whole, folder))
             self._there.update(_stamps(self.folder))
 
     def _download(self, names: Iterable[str], folder: Path) -> None:
@@ -155,8 +156,14 @@ def _checkpoints(names: Iterable[str]) -> set[str]:
     return {name.rpartition("/")[0] for name in names if name.startswith(f"{CHECKPOINTS}/")}
 
 
+def _whole(names: set[str]) -> set[str]:
+    """Without the files of checkpoints that were being sent, or removed, when something broke off."""
+    half = {folder for folder in _checkpoints(names) if f"{folder}/{STATE_FILE}" not in names}
+    return {name for name in names if name.rpartition("/")[0] not in half}
+
+
 def _progress(names: Iterable[str]) -> tuple[bool, str]:
-    """How far a run with these files is: whether it is one, and its newest whole checkpoint."""
+    """How far a run with these files is: whether it is one, and its newest checkpoint."""
     known = set(names)
-    whole = [c for c in _checkpoints(known) if f"{c}/{STATE_FILE}" in known and "/iteration_" in c]
-    return CONFIG_FILE in known, max(whole, default="")
+    found = (c for c in _checkpoints(known) if c.startswith(f"{CHECKPOINTS}/iteration_"))
+    return CONFIG_FILE in known, max(found, default="")

@@ -16,7 +16,7 @@ import pytest
 
 from elign.common.errors import ConfigError
 from elign.jobs.connection import Connection, connect
-from elign.jobs.drain import Node, find_node, living_nodes
+from elign.jobs.drain import Node, _actors_on, find_node, living_nodes
 from elign.jobs.submission import ask_run, find_job
 from elign.learner.run_checkpoint import list_checkpoints
 from tests.deploy.clusters import LIMIT_S, SMALL, Up, another_node, cluster_up, python_without_elign, wait_for
@@ -109,6 +109,7 @@ def _check_drain(there: Elign, connection: Connection, head: Node, nodes: Callab
     """The second node, which has the actors, because the replica fills the head."""
     (second,) = (node for node in living_nodes(connection) if node != head)
     wait_for(lambda: second.identifier in nodes())
+    assert set(_actors_on(connection, second)) == {"RolloutActor"}  # all else would be in a drain's way
     done = there("drain", second.identifier[:12], "--deadline", str(LIMIT_S))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"node {second} is empty\n"

@@ -134,7 +134,7 @@ def test_only_what_changed_is_sent_and_in_an_order_that_is_whole_at_any_moment(
 
 
 def test_a_checkpoint_that_is_not_whole_there_does_not_count(
-    uri: str, home: Path, monkeypatch: pytest.MonkeyPatch
+    uri: str, home: Path, remote: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mirror = RunMirror(uri)
     mirror.open(resume=False)
@@ -151,6 +151,10 @@ def test_a_checkpoint_that_is_not_whole_there_does_not_count(
     newest = load_newest(again.folder)
     assert newest is not None
     assert newest.completed_iterations == 1
+    assert "checkpoints/iteration_000002/model.safetensors" in files(remote)
+    again.upload()
+    assert files(remote) == files(again.folder)
+    assert [path.name for path in list_checkpoints(remote)] == ["iteration_000001"]
 
 
 def test_a_damaged_newest_gives_way_to_the_one_before(
