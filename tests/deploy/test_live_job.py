@@ -6,7 +6,6 @@ Minutes on a busy machine.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -44,10 +43,6 @@ def there(elign: Elign, up: Up, monkeypatch: pytest.MonkeyPatch) -> Elign:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "ELIGN_TEST_LIVE_JOB" not in os.environ,
-    reason="two Ray nodes on a small machine start unreliably; set ELIGN_TEST_LIVE_JOB=1 to run it",
-)
 @pytest.mark.timeout(4 * LIMIT_S)
 def test_a_run_that_brought_its_elign_is_scaled_drained_and_stopped(
     there: Elign, up: Up, tmp_path: Path
