@@ -36,7 +36,7 @@ class ForceFieldTrainingSettings(Settings):
     correlation: int = Field(default=2, ge=1)
     radial_width: int = Field(default=32, ge=1)
 
-    epochs: int = Field(default=14, ge=1)
+    epochs: int = Field(default=19, ge=1)
     batch_size: int = Field(default=16, ge=1, description="Structures per optimizer step")
     learning_rate: float = Field(default=0.12, gt=0, description="Of Muon, for wide linear maps")
     adam_learning_rate: float = Field(default=1e-2, gt=0, description="Of Adam, for the rest")

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes the shipped force field anew: samples of the shipped policies, GFN2-xTB labels, training. It goes on where
-# it was interrupted. Two to three hours on two CPU cores.
+# it was interrupted. Three to four hours on two CPU cores.
 #
 #   deploy/examples/force_field.sh qm9_12000.npz runs/elign-mace-small
 set -euo pipefail
@@ -27,5 +27,6 @@ make_samples policy50 $before 2000 50 22
 make_samples predicted100 $before 600 50 29 --predict-at 100
 make_samples predicted200 $before 600 50 28 --predict-at 200
 make_samples predicted350 $before 400 50 27 --predict-at 350
+make_samples second-policy50 $before 3000 50 32
 
 elign force-fields train --data "$data" --device cpu "${samples[@]}" --out "$out"

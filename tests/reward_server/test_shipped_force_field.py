@@ -63,9 +63,9 @@ def test_its_held_out_errors_are_no_worse_than_its_card_says() -> None:
     assert calm["energy_mae_mev_per_atom"] < 5
     displaced = [row for kind, row in rows.items() if kind.startswith("displaced") and row["structures"] > 9]
     assert len(displaced) >= 4
-    assert all(row["force_mae_percent"] < 10.5 for row in displaced)
-    for before in ("policy25", "policy50", "policy100"):
-        assert rows[before]["rms_force_spearman"] > 0.93
+    assert all(row["force_mae_percent"] < 10 for row in displaced)
+    for before in ("policy25", "policy50", "policy100", "second-policy50"):
+        assert rows[before]["rms_force_spearman"] > 0.94
     for after in ("aligned25", "aligned50", "aligned100"):
         assert rows[after]["rms_force_spearman"] > 0.95
 
