@@ -1,7 +1,7 @@
 """Policies on disk: a folder with ``model.safetensors`` and ``policy.json``; loading one runs no code.
 
 A name is looked up among the shipped policies, then in the folder of the user (``user_folder``);
-anything else is a path: a policy folder, or a run directory, whose ``best`` is taken.
+anything else is a path or a URI: a policy folder, or a run directory, whose ``best`` is taken.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from elign.common.errors import CheckpointError
 from elign.common.policy import DiffusionPolicy, PolicySpec
+from elign.common.remote_folder import RemoteFolder, is_uri, place_for
 from elign.common.storage import write_directory, write_json
 from elign.common.user_folder import user_folder
 
@@ -105,7 +107,7 @@ def resolve_policy(name_or_path: str | Path) -> Path:
         named = parent / str(name_or_path)
         if (named / DESCRIPTION).exists():
             return named
-    path = Path(name_or_path)
+    path = _fetched(str(name_or_path)) if is_uri(name_or_path) else Path(name_or_path)
     for folder in (path, path / "best"):
         if (folder / DESCRIPTION).exists():
             return folder
@@ -117,6 +119,21 @@ def resolve_policy(name_or_path: str | Path) -> Path:
         )
     known = ", ".join(entry.name for entry in list_policies()) or "none"
     raise CheckpointError(f"no policy {str(name_or_path)!r}: not a folder, and the known names are: {known}")
+
+
+@cache
+def _fetched(uri: str) -> Path:
+    """A copy of what is needed of it, in the user's folder; each process makes it anew."""
+    remote, copy = RemoteFolder(uri), place_for(uri, "fetched")
+
+    def fetch(folder: Path) -> None:
+        # the description first: one that a run replaces meanwhile then shows that the weights are others
+        names = [f"{part}{name}" for name in (DESCRIPTION, WEIGHTS) for part in ("", "best/")]
+        if not remote.get(names, folder):
+            raise CheckpointError(f"{uri} holds neither {DESCRIPTION} nor best/{DESCRIPTION}: no policy, yet")
+
+    write_directory(copy, fetch)
+    return copy
 
 
 def list_policies() -> list[PolicyEntry]:

@@ -24,7 +24,7 @@ from typing import Any
 
 import ray
 from ray.exceptions import RayActorError
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from elign.common.config import RewardSettings
 from elign.common.errors import ForceFieldError
@@ -156,7 +156,7 @@ class RewardServer:
 def start_reward_server(
     settings: RewardSettings, dataset: str, make_meter: Callable[[], Meter] = NoMeter
 ) -> Any:
-    """A handle to a running ``RewardServer``; returns when its force fields are loaded.
+    """A handle to a running ``RewardServer`` on the caller's node; returns when its force fields are loaded.
 
     make_meter: called where the server runs. Raises ForceFieldError when one cannot be loaded.
     """
@@ -165,7 +165,11 @@ def start_reward_server(
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=CALLS_AT_ONCE,
-        scheduling_strategy=PlacementGroupSchedulingStrategy(placement_group=None),
+        # beside the driver, with which it ends: elsewhere it would be in the way of a drain. Ray takes a soft
+        # wish of an actor without CPUs for none.
+        scheduling_strategy=NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        ),
     )
     server = actor_class.remote(settings, dataset, make_meter)
     try:

@@ -153,3 +153,22 @@ def test_debug_shows_the_traceback(elign_process: Elign) -> None:
     assert done.returncode == 1
     assert "Traceback" in done.stderr
     assert "labtop" in done.stderr
+
+
+def test_an_address_that_cannot_be_written_is_told_before_anything_starts(elign: Elign) -> None:
+    done = elign("train", "--preset", "laptop", "--run-dir", "file:///proc/run")
+    assert done.returncode == 1
+    assert done.stderr.startswith("elign: error: cannot write to file:///proc/run: ")
+    assert "check the address and this machine's credentials" in done.stderr
+    _refused(elign("train", "--preset", "laptop", "--run-dir", "foo://run/x"), "foo://run/x", "Unrecognized")
+
+
+def test_commands_name_an_address_that_has_no_run(elign: Elign, tmp_path: Path) -> None:
+    uri = (tmp_path / "nothing").as_uri()
+    for command in ("status", "watch"):
+        _refused(elign(command, uri), f"there is no run in {uri}")
+    _refused(elign("train", "--run-dir", uri, "--resume"), f"there is no run to resume in {uri}")
+    _refused(elign("scale", uri, "--actors", "2"), f"the run of {uri} is not on this machine", "--address")
+    _refused(elign("sample", "--policy", uri, "--out", "a.xyz"), f"{uri} holds neither policy.json nor best/")
+    _refused(elign("evaluate", "--policy", uri), f"{uri} holds neither policy.json nor best/")
+    _refused(elign("pretrain", "--data", "qm9", "--run-dir", "s3://b/x"), "writes into a local folder")

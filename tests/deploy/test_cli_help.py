@@ -102,23 +102,35 @@ def test_the_version_is_printed(elign: Elign) -> None:
     assert re.fullmatch(r"elign \d+\.\d+\.\d+\n", elign("--version").stdout)
 
 
-def _readme_commands() -> list[str]:
-    """The ``elign ...`` lines in the README's code blocks."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def _code_blocks(document: str) -> list[list[str]]:
+    """The lines of a document's blocks of commands."""
+    text = (ROOT / document).read_text(encoding="utf-8")
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
     joined = [block.replace("\\\n", " ") for language, block in blocks if language in ("", "bash")]
-    lines = [line.removeprefix("$ ") for block in joined for line in block.splitlines()]
-    return [line for line in lines if line.startswith("elign ")]
+    return [[line.removeprefix("$ ") for line in block.splitlines()] for block in joined]
+
+
+def _commands_in(document: str) -> list[str]:
+    """The ``elign ...`` lines among them."""
+    return [line for block in _code_blocks(document) for line in block if line.startswith("elign ")]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_the_readme_shows_every_command(command: tuple[str, ...]) -> None:
-    assert any(line.startswith(f"elign {' '.join(command)}") for line in _readme_commands())
+    assert any(line.startswith(f"elign {' '.join(command)}") for line in _commands_in("README.md"))
 
 
-@pytest.mark.parametrize("line", _readme_commands())
+@pytest.mark.parametrize("line", _commands_in("README.md") + _commands_in("deploy/README.md"))
 def test_every_command_of_the_readme_exists(elign: Elign, line: str) -> None:
     _check_options(elign, line)
+
+
+def test_a_watched_run_is_five_commands_away_and_ten_on_kubernetes() -> None:
+    here, _, there = _code_blocks("deploy/README.md")
+    assert len(here) <= 5
+    assert here[-1].startswith("elign watch")
+    assert len(there) <= 10
+    assert any(line.startswith("elign submit") for line in there)
 
 
 def test_the_readme_has_the_two_quickstart_commands() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,7 +42,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
     def begin(*arguments: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "elign", *arguments]
-        environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+        environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "ELIGN_HOME": str(tmp_path / "home")}
         processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL))
         return processes[-1]
 
@@ -85,15 +86,41 @@ def test_killed_driver_resumes_bit_for_bit(start: Start, tmp_path: Path) -> None
     length = f"run.iterations={done + 2}"
     assert start("train", "--run-dir", "killed", "--resume", "--set", length).wait(300) == 0
     assert start(*config, "straight", "--set", length).wait(300) == 0
-    assert figures(killed) == figures(straight)
+    check_same_run(killed, straight)
+
+
+def check_same_run(run: Path, straight: Path) -> None:
+    """Figures, weights, moments and plans, bit by bit."""
+    assert figures(run) == figures(straight)
     assert math.isfinite(read_metrics(straight)[-1]["reward_force"])
-    mine, theirs = (load_checkpoint(list_checkpoints(run)[-1]) for run in (killed, straight))
+    mine, theirs = (load_checkpoint(list_checkpoints(place)[-1]) for place in (run, straight))
     assert mine.plans == theirs.plans
     for one, two in (
         (mine.learner.weights, theirs.learner.weights),
         (mine.learner.moments, theirs.learner.moments),
     ):
         assert all(torch.equal(one[name], two[name]) for name in two)
+
+
+def test_a_run_behind_an_address_survives_the_loss_of_its_machine(start: Start, tmp_path: Path) -> None:
+    place, straight = tmp_path / "bucket" / "lost", tmp_path / "straight"
+    config, uri = ("train", "--config", "tiny.yaml", "--run-dir"), place.as_uri()
+    driver = start(*config, uri, "--set", "run.iterations=1000")
+    wait_for(lambda: iterations(place) >= 3 and bool(list_checkpoints(place)))
+    assert start("scale", uri, "--actors", "1").wait(60) == 0
+    driver.kill()
+    driver.wait()
+    shutil.rmtree(tmp_path / "home")
+    text = elign(tmp_path, "status", uri)
+    assert f"dead: {iterations(place)} of 1000 iterations" in text
+    assert f"its process is gone; to go on: elign train --run-dir {uri} --resume" in text
+    length = f"run.iterations={iterations(place) + 2}"
+    assert start("train", "--run-dir", uri, "--resume", "--set", length).wait(300) == 0
+    assert start(*config, "straight", "--set", length).wait(300) == 0
+    check_same_run(place, straight)
+    assert {path.name for path in straight.iterdir()} <= {path.name for path in place.iterdir()}
+    assert "finished" in elign(tmp_path, "watch", uri)
+    assert "2 molecules (12 steps" in elign(tmp_path, "sample", "--policy", uri, "-n", "2", "--out", "a.xyz")
 
 
 def test_live_run_is_scaled_and_shown_from_another_shell(start: Start, tmp_path: Path) -> None:
@@ -126,7 +153,7 @@ def up(told: dict[str, Any]) -> int:
 
 
 def elign(folder: Path, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(PACKAGE)}
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE), "ELIGN_HOME": str(folder / "home")}
     command = [sys.executable, "-m", "elign", *arguments]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
     return done.stdout

@@ -6,7 +6,6 @@ Minutes on a busy machine.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ import pytest
 
 from elign.common.errors import ConfigError
 from elign.jobs.connection import Connection, connect
-from elign.jobs.drain import Node, find_node, living_nodes
+from elign.jobs.drain import Node, _actors_on, find_node, living_nodes
 from elign.jobs.submission import ask_run, find_job
 from elign.learner.run_checkpoint import list_checkpoints
 from tests.deploy.clusters import LIMIT_S, SMALL, Up, another_node, cluster_up, python_without_elign, wait_for
@@ -44,10 +43,6 @@ def there(elign: Elign, up: Up, monkeypatch: pytest.MonkeyPatch) -> Elign:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    "ELIGN_TEST_LIVE_JOB" not in os.environ,
-    reason="two Ray nodes on a small machine start unreliably; set ELIGN_TEST_LIVE_JOB=1 to run it",
-)
 @pytest.mark.timeout(4 * LIMIT_S)
 def test_a_run_that_brought_its_elign_is_scaled_drained_and_stopped(
     there: Elign, up: Up, tmp_path: Path
@@ -109,6 +104,7 @@ def _check_drain(there: Elign, connection: Connection, head: Node, nodes: Callab
     """The second node, which has the actors, because the replica fills the head."""
     (second,) = (node for node in living_nodes(connection) if node != head)
     wait_for(lambda: second.identifier in nodes())
+    assert set(_actors_on(connection, second)) == {"RolloutActor"}  # all else would be in a drain's way
     done = there("drain", second.identifier[:12], "--deadline", str(LIMIT_S))
     assert done.returncode == 0, done.stderr
     assert done.stdout == f"node {second} is empty\n"

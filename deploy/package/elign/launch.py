@@ -70,11 +70,13 @@ def train(
     *,
     resume: bool = False,
     on_iteration: Callable[[dict[str, float]], None] | None = None,
+    on_saved: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
     """Post-train a policy; everything it makes is in ``run_dir`` (see ``RunDirectory``). Returns a summary.
 
     resume: go on from the last checkpoint in ``run_dir``, exactly as if nothing had happened. on_iteration:
-    gets each iteration's figures. SIGINT and SIGTERM end the run at the last completed iteration, save it and
+    gets each iteration's figures. on_saved: called when the files in ``run_dir`` are whole: before the first
+    iteration, and after each. SIGINT and SIGTERM end the run at the last completed iteration, save it and
     raise KeyboardInterrupt; a second signal ends it at once, the last checkpoint intact. Raises ElignError.
     """
     check_settings(config)
@@ -82,6 +84,7 @@ def train(
     directory = RunDirectory(Path(run_dir), config, resume=resume)
     start = load_policy(directory.start)
     _write_comparison(directory.path / "before.parquet", start, config)
+    on_saved()
     make_meter = partial(RayMeter, directory.path.resolve().name)
     for losses in count(1):
         begun = directory.completed_iterations
@@ -90,7 +93,7 @@ def train(
                 assembled(config, directory.start, RunControl(directory.path), make_meter) as parts,
                 SteadyMeter(make_meter()) as meter,
             ):
-                _run(parts, directory, RunExporter(meter), on_iteration)
+                _run(parts, directory, RunExporter(meter), on_iteration, on_saved)
             break
         except LearnerError as error:
             directory = RunDirectory(directory.path, config, resume=True)
@@ -171,6 +174,7 @@ def _run(
     directory: RunDirectory,
     exporter: RunExporter,
     on_iteration: Callable[[Row], None] | None,
+    on_saved: Callable[[], None],
 ) -> None:
     """Iterations until the last one, each logged, the best and every n-th saved."""
     algorithm, stop = parts.algorithm, parts.stop
@@ -197,6 +201,7 @@ def _run(
                 exporter.saved()
             if done % REPORT_EVERY == 0:
                 write_report(directory.path)
+            on_saved()
             if on_iteration is not None:
                 on_iteration(row)
     except StorageError:

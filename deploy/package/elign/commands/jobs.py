@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,10 @@ Job = Annotated[str, typer.Argument(help="Id of a job, as elign submit printed i
 
 
 def submit(
-    run_dir: Annotated[Path, typer.Option(help="Folder of the run, as the cluster's head sees it.")],
+    run_dir: Annotated[
+        str,
+        typer.Option(help="Folder of the run, as the cluster's head sees it, or URI (s3://bucket/first)."),
+    ],
     address: Address = LOCAL_CLUSTER,
     preset: Preset = None,
     config: ConfigFile = None,
@@ -37,6 +39,7 @@ def submit(
     Examples:
       elign submit --preset laptop --run-dir runs/first --follow
       elign submit --address http://head:8265 --config mine.yaml --run-dir /shared/runs/mine
+      elign submit --address http://head:8265 --config mine.yaml --run-dir s3://bucket/runs/mine
     """
     from elign.common.config_load import load_config
     from elign.common.errors import ConfigError

@@ -38,9 +38,12 @@ def pretrain(
     from elign.common.data import load_dataset
     from elign.common.errors import ConfigError
     from elign.common.progress import show_progress
+    from elign.common.remote_folder import is_uri
     from elign.learner.pretrain import PretrainSettings
     from elign.learner.pretrain import pretrain as run
 
+    if is_uri(run_dir):
+        raise ConfigError(f"--run-dir {run_dir}: pre-training writes into a local folder")
     stored = run_dir / "config.yaml"
     if resume and not stored.exists():
         raise ConfigError(f"there is no run to resume in {run_dir} ({stored} is missing)")

@@ -25,11 +25,19 @@ def scale(
       elign scale runs/first --actors 1
       elign scale elign-first-1a2b3c4d --actors 8
     """
+    from elign.common.errors import ConfigError
+    from elign.common.remote_folder import is_uri
     from elign.common.run_control import request_actors
+    from elign.learner.run_mirror import run_copy
 
     place = locate(run, address)
     if isinstance(place, RemoteRun):
         print(place.ask("scale", "--actors", str(actors)), end="")
         return
-    request_actors(place, actors)
+    folder = run_copy(place)
+    if is_uri(place) and not folder.exists():
+        raise ConfigError(
+            f"the run of {place} is not on this machine; name the cluster that has its job with --address"
+        )
+    request_actors(folder, actors)
     print(f"asked for {actors} actors; see: elign status {run}")

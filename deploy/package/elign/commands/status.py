@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,17 +27,21 @@ def status(
       elign status runs/first
       elign status runs/first --json
       elign status elign-first-1a2b3c4d
+      elign status s3://bucket/runs/first
     """
+    from elign.learner.run_mirror import run_figures
+
     place = locate(run, address)
     if isinstance(place, RemoteRun):
         if not as_json:
             print(f"job {place.job.submission_id}: {place.job.status.value}")
         print(place.ask("status", *(["--json"] if as_json else [])), end="")
     else:
-        _print_status(place, as_json)
+        with run_figures(place) as (folder, _):
+            _print_status(place, folder, as_json)
 
 
-def _print_status(run_dir: Path, as_json: bool) -> None:
+def _print_status(run: str, run_dir: Path, as_json: bool) -> None:
     from elign.common.run_control import driver_is_gone, read_state, read_status
 
     state, told = read_state(run_dir), read_status(run_dir)
@@ -48,7 +53,7 @@ def _print_status(run_dir: Path, as_json: bool) -> None:
         return
     print(f"{state['state']}: {state['completed_iterations']} of {state['iterations']} iterations")
     if state["state"] == "dead":
-        print(f"its process is gone; to go on: elign train --run-dir {run_dir} --resume")
+        print(f"its process is gone; to go on: elign train --run-dir {shlex.quote(run)} --resume")
     elif state["state"] == "running" and told is not None:
         _print_pool(told)
 

@@ -1,4 +1,4 @@
-"""A run is named by its folder where that can be seen, and otherwise by its job or folder on a cluster."""
+"""A run is named by its folder or URI where that can be seen, and otherwise by its job on a cluster."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 
 from elign.commands.options import LOCAL_CLUSTER
 
-Target = Annotated[str, typer.Argument(help="Run directory, or id of a job as elign submit printed it.")]
+Target = Annotated[
+    str, typer.Argument(help="Run directory, its URI, or id of a job as elign submit printed it.")
+]
 ClusterOfRun = Annotated[
     str | None,
     typer.Option(
@@ -35,17 +37,17 @@ class RemoteRun:
         return ask_run(self.connection, self.job, command, *options)
 
 
-def locate(target: str, address: str | None) -> Path | RemoteRun:
-    """The run's folder, or the run on its cluster. Raises ConfigError or ClusterError."""
-    folder = Path(target)
-    if folder.exists() or (address is None and not target.startswith("elign-")):
-        return folder  # a folder that is missing is told by whoever reads it
+def locate(target: str, address: str | None) -> str | RemoteRun:
+    """The run's folder or URI, or the run on its cluster. Raises ConfigError or ClusterError."""
+    if Path(target).exists() or (address is None and not target.startswith("elign-")):
+        return target  # a folder that is missing is told by whoever reads it
     from elign.jobs.connection import connect
     from elign.jobs.submission import find_job, run_directory
+    from elign.learner.run_mirror import run_copy
 
     connection = connect(address or LOCAL_CLUSTER)
     job = find_job(connection, target)
-    folder = Path(run_directory(job))
-    if connection.is_local and folder.exists():
-        return folder
+    place = run_directory(job)
+    if connection.is_local and run_copy(place).exists():
+        return place
     return RemoteRun(connection, job)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from elign.commands.interruption import resumable
 from elign.commands.options import ConfigFile, Overrides, Preset
 
+if TYPE_CHECKING:
+    from elign.common.config import TrainConfig
+
 _SHOWN = {"rms_force_mean": "RMS force", "atom_stability": "stable atoms", "uniqueness": "unique"}
 
 
 def train(
     run_dir: Annotated[
-        Path, typer.Option(help="Folder of the run: configuration, metrics, checkpoints, report.")
+        str,
+        typer.Option(
+            help="Folder of the run: configuration, metrics, checkpoints, report. Or the URI of one, as in "
+            "s3://bucket/runs/first; the run then works in a local copy."
+        ),
     ],
     preset: Preset = None,
     config: ConfigFile = None,
@@ -31,33 +39,44 @@ def train(
     Examples:
       elign train --preset laptop --run-dir runs/first
       elign train --preset laptop --set run.iterations=20 --set actors.max=4 --run-dir runs/short
+      elign train --preset laptop --run-dir s3://bucket/runs/first
       elign train --config mine.yaml --run-dir runs/mine
       elign train --run-dir runs/first --resume --set run.iterations=200
     """
     from elign.common.config_load import load_config
     from elign.common.errors import ConfigError
-    from elign.common.progress import show_progress
 
-    stored = run_dir / "config.yaml"
     if resume and (preset or config):
         raise ConfigError("--resume takes the run's own configuration; change single settings with --set")
-    if resume and not stored.exists():
-        raise ConfigError(f"there is no run to resume in {run_dir} ({stored} is missing)")
     if not resume and preset is None and config is None:
         raise ConfigError("say what to train: --preset laptop, or --config FILE")
-    settings = load_config(preset, stored if resume else config, overrides or [])
+    settings = None if resume else load_config(preset, config, overrides or [])
+    from elign.learner.run_mirror import CONFIG_FILE, run_folder
+
+    how = f"elign train --run-dir {shlex.quote(run_dir)} --resume"
+    with resumable(how), run_folder(run_dir, resume=resume) as (folder, saved):
+        stored = folder / CONFIG_FILE
+        if resume and not stored.exists():
+            raise ConfigError(f"there is no run to resume in {run_dir} ({stored} is missing)")
+        summary = _launch(settings or load_config(None, stored, overrides or []), folder, resume, saved)
+    done, best = summary["completed_iterations"], summary["best_iteration"]
+    print(f"{done} iterations, best at {best}; report: {folder / 'report.html'}")
+
+
+def _launch(settings: TrainConfig, folder: Path, resume: bool, saved: Callable[[], None]) -> dict[str, Any]:
+    from elign.common.progress import show_progress
+
     # Only now, because RLlib loads for several seconds.
     from elign.launch import train as launch
 
-    with resumable(f"elign train --run-dir {run_dir} --resume"), show_progress("training") as progress:
-        summary = launch(
+    with show_progress("training") as progress:
+        return launch(
             settings,
-            run_dir,
+            folder,
             resume=resume,
             on_iteration=lambda row: progress(int(row["iteration"]), settings.run.iterations, _figures(row)),
+            on_saved=saved,
         )
-    done, best = summary["completed_iterations"], summary["best_iteration"]
-    print(f"{done} iterations, best at {best}; report: {run_dir / 'report.html'}")
 
 
 def _figures(row: Mapping[str, float]) -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 
 def watch(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of a run, going on or ended.")],
+    run_dir: Annotated[str, typer.Argument(help="Folder of a run, going on or ended, or its URI.")],
     once: Annotated[bool, typer.Option("--once", help="Print the present state and end.")] = False,
 ) -> None:
     """Show a run's curves, throughput and alarms, until it ends.
@@ -20,16 +19,19 @@ def watch(
     Examples:
       elign watch runs/first
       elign watch runs/first --once
+      elign watch s3://bucket/runs/first
     """
     from rich.console import Console
 
+    from elign.learner.run_mirror import run_figures
     from elign.monitoring.live_view import draw, follow_run, read_run
 
     console = Console()
-    if once or not console.is_terminal:
-        console.print(draw(read_run(run_dir)))
-        return
-    try:
-        follow_run(run_dir, console)
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    with run_figures(run_dir) as (folder, refresh):
+        if once or not console.is_terminal:
+            console.print(draw(read_run(folder)))
+            return
+        try:
+            follow_run(folder, console, refresh=refresh)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None

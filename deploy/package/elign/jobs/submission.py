@@ -17,6 +17,7 @@ from elign import __version__
 from elign.common.config import TrainConfig
 from elign.common.config_load import dump_config
 from elign.common.errors import ClusterError, ConfigError
+from elign.common.remote_folder import is_uri, uri_name
 from elign.jobs.client import call, head_python, job_status
 from elign.jobs.connection import Connection, check_resources
 from elign.jobs.errand import run_on_head
@@ -30,10 +31,13 @@ _RUN_DIR, _PYTHON = "run_dir", "python"
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What is to be run. run_dir: as the cluster sees it. python: one of the cluster's; None finds it."""
+    """What is to be run.
+
+    run_dir: folder as the cluster sees it, or URI. python: one of the cluster's; None finds it.
+    """
 
     config: TrainConfig
-    run_dir: Path
+    run_dir: Path | str
     python: str | None = None
 
 
@@ -54,7 +58,7 @@ def submit(connection: Connection, job: TrainingJob) -> Submitted:
     found = look_at_python(connection, job.python)
     uploaded = must_upload(connection, found)
     python = head_python(connection, job.python)
-    identifier = f"elign-{PurePosixPath(run_dir).name}-{secrets.token_hex(4)}"
+    identifier = f"elign-{run_name(run_dir)}-{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="elign-job-") as folder:
         settings = Path(folder) / "settings"
         settings.mkdir()
@@ -84,6 +88,11 @@ def find_job(connection: Connection, target: str) -> JobDetails:
         if job.submission_id == target or (job.metadata or {}).get(_RUN_DIR) in places:
             return job
     raise ClusterError(f"the cluster at {connection.address} knows no job and no run {target!r}")
+
+
+def run_name(run_dir: str) -> str:
+    """Its last part, by which metrics and jobs are told apart. Raises ConfigError for a URI without one."""
+    return uri_name(run_dir) if is_uri(run_dir) else PurePosixPath(run_dir).name
 
 
 def run_directory(job: JobDetails) -> str:
@@ -137,18 +146,21 @@ def stop(connection: Connection, identifier: str) -> str:
 
 def _check_name(connection: Connection, run_dir: str) -> None:
     """Runs that are going on have names of their own: a run's name is its only mark in the metrics."""
-    name = PurePosixPath(run_dir).name
+    name = run_name(run_dir)
     for job in call(connection, "list_jobs"):
         other = (job.metadata or {}).get(_RUN_DIR)
-        if other is not None and PurePosixPath(other).name == name and not job.status.is_terminal():
+        if other is not None and run_name(other) == name and not job.status.is_terminal():
             raise ClusterError(
                 f"a run {name!r} is going on there, in {other} (job {job.submission_id}), and the dashboards "
                 "could not tell two of that name apart; give --run-dir another last part"
             )
 
 
-def _checked_run_dir(connection: Connection, run_dir: Path) -> str:
+def _checked_run_dir(connection: Connection, place: Path | str) -> str:
     """As the cluster sees it."""
+    if is_uri(place):
+        return str(place)
+    run_dir = Path(place)
     if connection.is_local:
         return str(run_dir.resolve())
     if not run_dir.is_absolute():

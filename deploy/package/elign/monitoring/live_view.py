@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,15 +82,19 @@ def read_run(run_dir: Path) -> RunView:
     return RunView(run_dir.resolve().name, state, planned, rows, None if told is None else told.pool)
 
 
-def follow_run(run_dir: Path, console: Console, *, interval_s: float = 2.0) -> None:
+def follow_run(
+    run_dir: Path, console: Console, *, interval_s: float = 2.0, refresh: Callable[[], None] = lambda: None
+) -> None:
     """Show the run until it ends; Ctrl-C leaves the view, not the run. Raises DataError.
 
+    refresh: brings ``run_dir`` up to date where it is a copy.
     A run that was just submitted has no folder yet: its beginning is waited for, up to ``BEGIN_LIMIT_S``.
     """
     view = _first_view(run_dir, console, interval_s)
     with Live(draw(view), console=console, auto_refresh=False) as live:
         while not view.ended:
             time.sleep(interval_s)
+            refresh()
             view = read_run(run_dir)
             live.update(draw(view), refresh=True)
 
