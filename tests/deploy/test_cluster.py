@@ -5,6 +5,7 @@ Minutes on a busy machine. With a Prometheus on the PATH, every query of every p
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from elign.jobs.local_cluster import (
     state_folder,
     stop_cluster,
 )
-from elign.jobs.submission import TrainingJob, find_job, follow, logs, stop, submit
+from elign.jobs.submission import TrainingJob, ask_run, find_job, follow, logs, stop, submit
 from elign.learner.run_metrics import read_metrics
 from elign.monitoring.alerts import ALERTS
 from elign.monitoring.dashboards import DASHBOARDS, NEEDS_GPU
@@ -112,6 +113,28 @@ def test_a_job_is_followed_to_its_end(connection: Connection, tmp_path: Path) ->
     again = submit(connection, TrainingJob(_config(2), tmp_path / "run")).identifier
     with pytest.raises(ClusterError, match=f"job {again} is FAILED"):
         assert "is not empty" in "".join(follow(connection, again))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3 * LIMIT_S)
+def test_a_job_whose_run_has_an_address_is_asked_scaled_and_stopped(
+    connection: Connection, tmp_path: Path
+) -> None:
+    place = tmp_path / "bucket" / "far"
+    identifier = submit(connection, TrainingJob(_config(10_000), place.as_uri())).identifier
+    assert identifier.startswith("elign-far-")
+    wait_for(lambda: (place / "metrics.parquet").exists() and len(read_metrics(place)) >= 2)
+    job = find_job(connection, place.as_uri())
+    assert job.submission_id == identifier
+    told = json.loads(ask_run(connection, job, "status", "--json"))
+    assert told["state"] == "running"
+    assert told["completed_iterations"] >= 2
+    assert "asked for 1 actors" in ask_run(connection, job, "scale", "--actors", "1")
+    wait_for(lambda: json.loads((place / "status.json").read_text())["pool"]["target"] == 1)
+    assert stop(connection, identifier) == "STOPPED"
+    assert json.loads((place / "run.json").read_text())["state"] == "interrupted"
+    done = len(read_metrics(place))
+    assert (place / "checkpoints" / f"iteration_{done:06d}" / "state.json").exists()
 
 
 @pytest.mark.slow
