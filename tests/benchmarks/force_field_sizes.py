@@ -29,7 +29,7 @@ from elign.reward_server.force_field_report import held_out_errors
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
 from elign.reward_server.force_field_training import fit, make_spec, structure_loss
 from elign.reward_server.labels import read_labels
-from elign.reward_server.mace_force_field import MaceForceField
+from elign.reward_server.mace_force_field import MaceForceField, prepare
 from elign.reward_server.mace_model import MaceSpec, build_network
 from elign.reward_server.training_state import TrainingState
 
@@ -97,7 +97,8 @@ def judge(
     errors = held_out_errors(averaged, spec, held_out, settings.max_force)["by_kind"]
     references = dict(zip(spec.elements, spec.reference_energies, strict=True))
     found = {label: scale * errors[row][key] for label, (row, key, scale, _) in MEASURES.items()}
-    speed = rate(MaceForceField("timed", averaged, references), held_out)
+    fast = prepare(averaged, torch.device("cpu"))
+    speed = rate(MaceForceField("timed", fast, references), held_out)
     return {"steps": float(steps), "molecules a second": speed} | found
 
 
