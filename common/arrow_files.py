@@ -1,4 +1,4 @@
-"""Reading Parquet files of our own, small ones, that another process may be replacing."""
+"""Reading Parquet files that another process may be replacing."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def read_table(path: Path) -> pa.Table:
     (``pyarrow.parquet.read_table``): that leaves a thread behind which can abort a short process at its end.
     """
     try:
-        return pq.ParquetFile(pa.BufferReader(path.read_bytes())).read(use_threads=False)
+        with pq.ParquetFile(path) as file:
+            return file.read(use_threads=False)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:

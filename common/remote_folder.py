@@ -51,6 +51,11 @@ def place_for(uri: str, kind: str) -> Path:
     return user_folder() / kind / hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:12] / uri_name(uri)
 
 
+def run_copy(run_dir: str) -> Path:
+    """The folder in which the run of ``run_dir`` works on this machine; for a folder, that itself."""
+    return place_for(run_dir, "runs") if is_uri(run_dir) else Path(run_dir)
+
+
 class RemoteFolder:
     """Names are relative to the folder, with slashes. Raises ConfigError for a URI that Arrow does not know.
 

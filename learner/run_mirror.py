@@ -17,7 +17,7 @@ from pathlib import Path
 
 from elign.common.checkpoint import DESCRIPTION
 from elign.common.errors import ConfigError, DataError, StorageError
-from elign.common.remote_folder import RemoteFolder, is_hidden, is_uri, place_for
+from elign.common.remote_folder import RemoteFolder, is_hidden, is_uri, run_copy
 from elign.common.run_control import STATUS_FILE
 from elign.common.storage import write_directory
 from elign.learner.run_checkpoint import CHECKPOINTS, STATE_FILE
@@ -126,11 +126,6 @@ def run_figures(run_dir: str) -> Iterator[tuple[Path, Callable[[], None]]]:
 
         refresh()
         yield folder, refresh
-
-
-def run_copy(run_dir: str) -> Path:
-    """The folder in which the run of ``run_dir`` works on this machine; for a folder, that itself."""
-    return place_for(run_dir, "runs") if is_uri(run_dir) else Path(run_dir)
 
 
 def _stamps(folder: Path) -> dict[str, tuple[int, int]]:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError
+from ray.exceptions import RayError
 
 ASK_EVERY_S = 10.0
 log = logging.getLogger("elign")
@@ -39,22 +40,27 @@ def watched_front(server: Any, timeout_s: float) -> Iterator[None]:
 def _watch(server: Any, timeout_s: float, over: threading.Event) -> None:
     while not over.wait(ASK_EVERY_S):
         try:
-            _ask(server, timeout_s, over)
-        except RayActorError:
-            continue  # it died, and Ray restarts it
+            _look_after(server, timeout_s, over)
         except RayError as error:
             log.warning("the reward server could not be asked whether it is well: %s", error)
 
 
-def _ask(server: Any, timeout_s: float, over: threading.Event) -> None:
-    answer, waited = server.is_there.remote(), 0.0
-    while not over.is_set() and waited < timeout_s:
-        try:
-            ray.get(answer, timeout=1.0)
-            return
-        except GetTimeoutError:
-            waited += 1.0
-    if not over.is_set():
-        log.warning("the reward server has not answered for %.0f s; it is restarted", timeout_s)
-        ray.kill(server, no_restart=False)
-        ray.wait([answer], timeout=timeout_s)  # answered by the new one: time to start
+def _look_after(server: Any, timeout_s: float, over: threading.Event) -> None:
+    answer = server.ping.remote()
+    if _answered(answer, timeout_s, over):
+        return
+    log.warning("the reward server has not answered for %.0f s; it is restarted", timeout_s)
+    ray.kill(server, no_restart=False)
+    _answered(answer, timeout_s, over)  # by the new one: time to start
+
+
+def _answered(answer: Any, timeout_s: float, over: threading.Event) -> bool:
+    """Whether there was an answer in time, or nobody wants to know any more.
+
+    That it died is an answer too: then Ray restarts it.
+    """
+    end = time.monotonic() + timeout_s
+    while not over.is_set() and time.monotonic() < end:
+        if ray.wait([answer], timeout=1.0)[0]:
+            return True
+    return over.is_set()

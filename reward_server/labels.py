@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from scipy.optimize import minimize
 
+from elign.common.arrow_files import read_table
 from elign.common.errors import DataError
 from elign.common.scoring import Failure
 from elign.common.storage import write_atomic
@@ -149,8 +150,8 @@ def _write_part(path: Path, labels: Sequence[Label]) -> None:
 
 def _read_part(path: Path) -> list[Label]:
     try:
-        rows = pq.read_table(path, schema=_SCHEMA).to_pylist()
-    except (pa.ArrowInvalid, OSError) as error:
+        rows = read_table(path).cast(_SCHEMA).to_pylist()
+    except (DataError, ValueError, OSError) as error:
         raise DataError(f"labels {path} cannot be read ({error}); delete this file and run again") from error
     return [
         Label(

@@ -82,8 +82,8 @@ class RewardServer:
             return str(error)
         return None
 
-    async def is_there(self) -> None:
-        """Answers at once, or not at all (see ``front_watch``)."""
+    async def ping(self) -> None:
+        """Proof of life (see ``front_watch``)."""
 
     async def score(self, query: RewardQuery, caller: str = "") -> RewardAnswer:
         """The rewards of one group. Molecules that fail are masked in the answer.

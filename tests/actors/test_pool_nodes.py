@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +46,23 @@ def control() -> Control:
     return Control()
 
 
-@pytest.fixture
-def pool(server: Any, control: Control) -> Iterator[RolloutPool]:
+@contextmanager
+def pool_of_two(server: Any, control: Control) -> Iterator[RolloutPool]:
     rollout = {"num_steps": 6, "samples_per_group": 2}
     config = TrainConfig.model_validate({"rollout": rollout, "actors": {"max": 2}})
     pool = RolloutPool(SPEC.model_dump(mode="json"), config, server, control=control)
     torch.manual_seed(0)
     pool.publish(DiffusionPolicy(SPEC).state_dict(), version=0)
-    yield pool
-    pool.stop()
+    try:
+        yield pool
+    finally:
+        pool.stop()
+
+
+@pytest.fixture
+def pool(server: Any, control: Control) -> Iterator[RolloutPool]:
+    with pool_of_two(server, control) as pool:
+        yield pool
 
 
 def nodes(status: PoolStatus) -> set[str | None]:

@@ -13,14 +13,12 @@ from typing import Any
 
 import pytest
 import ray
-import torch
 from ray.cluster_utils import Cluster
 
 from elign.actors.pool import RolloutPool
-from elign.common.config import TrainConfig
-from elign.common.policy import DiffusionPolicy
 from tests.actors.fake_reward_server import start_fake_reward_server
-from tests.actors.test_pool import SPEC, Control, groups, plans, states
+from tests.actors.test_pool import Control, groups, plans, states
+from tests.actors.test_pool_nodes import pool_of_two
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 HERE, THERE = "10.231.77.1", "10.231.77.2"
@@ -99,11 +97,11 @@ def node_there(cluster: Cluster, link: Link, tmp_path: Path) -> Iterator[subproc
 def test_what_an_unreachable_node_had_is_sampled_again_and_used_once(link: Link) -> None:
     server: Any = start_fake_reward_server()
     control = Control()
-    rollout = {"num_steps": 6, "samples_per_group": 2}
-    config = TrainConfig.model_validate({"rollout": rollout, "actors": {"max": 2}})
-    pool = RolloutPool(SPEC.model_dump(mode="json"), config, server, control=control)
-    torch.manual_seed(0)
-    pool.publish(DiffusionPolicy(SPEC).state_dict(), version=0)
+    with pool_of_two(server, control) as pool:
+        _cut_off(pool, server, control, link)
+
+
+def _cut_off(pool: RolloutPool, server: Any, control: Control, link: Link) -> None:
     control.wait_for(lambda s: states(s) == ["up", "up"])
     head = ray.get_runtime_context().get_node_id()
     ray.get(server.hold.remote())
@@ -119,4 +117,3 @@ def test_what_an_unreachable_node_had_is_sampled_again_and_used_once(link: Link)
     assert {actor.node_id for actor in told.actors if actor.state == "up"} == {head}
     pool.submit(plans(2, first=4))
     assert groups(pool.take(2)) == [4, 5]
-    pool.stop()

@@ -12,11 +12,11 @@ import torch
 from elign.common.checkpoint import load_policy, save_policy
 from elign.common.errors import CheckpointError, ConfigError, DataError, StorageError
 from elign.common.policy import DiffusionPolicy, PolicySpec
-from elign.common.remote_folder import RemoteFolder
+from elign.common.remote_folder import RemoteFolder, run_copy
 from elign.learner.learner_state import LearnerState
 from elign.learner.plan_feed import PlanState
 from elign.learner.run_checkpoint import RunCheckpoint, list_checkpoints, load_newest, save_checkpoint
-from elign.learner.run_mirror import RunMirror, run_copy, run_figures, run_folder
+from elign.learner.run_mirror import RunMirror, run_figures, run_folder
 from tests.common.remote_places import PLACES, remote_place
 
 SPEC = PolicySpec(hidden=8, num_layers=1, size_histogram={4: 1})

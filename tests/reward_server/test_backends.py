@@ -21,7 +21,7 @@ from elign.reward_server.mace_model import load_network
 from elign.reward_server.registry import check_force_field, load_force_field
 from elign.reward_server.validator import Tolerances, validate_force_field
 from elign.reward_server.xtb import Gfn2ForceField
-from tests.reward_server.vector_mace import vector_network
+from tests.reward_server.foundation_file import save_as_download, vector_network
 
 TBLITE = "ase:tblite.ase:TBLite"
 Backend = Callable[[Path], ForceField]
@@ -52,9 +52,7 @@ SLOW = {"dft"}
 
 def _foundation_model() -> ForceField:
     """Opened as a download of that name is: what is in the file is a network of that kind, not that model."""
-    path = Path(os.environ["XDG_CACHE_HOME"]) / "mace" / "elign" / "MACE-OFF23_small.model"
-    path.parent.mkdir(parents=True)
-    torch.save(vector_network(), path)
+    save_as_download(vector_network())
     return load_force_field("mace-off23-small", show_licence=print)
 
 

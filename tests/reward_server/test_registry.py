@@ -14,6 +14,7 @@ from elign.reward_server.mace_force_field import MaceForceField
 from elign.reward_server.mace_model import load_network
 from elign.reward_server.registry import list_force_fields, load_force_field
 from elign.reward_server.xtb import Gfn2ForceField
+from tests.reward_server.foundation_file import save_as_download
 
 
 @pytest.fixture(autouse=True)
@@ -49,13 +50,9 @@ def test_an_unknown_device_is_an_error(tiny_folder: Path) -> None:
 
 
 @pytest.fixture
-def cached_model(tiny_folder: Path, tmp_path: Path) -> Path:
+def cached_model(tiny_folder: Path) -> Path:
     """A foundation model's file where a download would have put it."""
-    network, _ = load_network(tiny_folder, torch.float32)
-    path = tmp_path / "cache" / "mace" / "elign" / "MACE-OFF23_small.model"
-    path.parent.mkdir(parents=True)
-    torch.save(network, path)
-    return path
+    return save_as_download(load_network(tiny_folder, torch.float32)[0])
 
 
 @pytest.mark.usefixtures("cached_model")

@@ -26,9 +26,8 @@ def scale(
       elign scale elign-first-1a2b3c4d --actors 8
     """
     from elign.common.errors import ConfigError
-    from elign.common.remote_folder import is_uri
+    from elign.common.remote_folder import is_uri, run_copy
     from elign.common.run_control import request_actors
-    from elign.learner.run_mirror import run_copy
 
     place = locate(run, address)
     if isinstance(place, RemoteRun):

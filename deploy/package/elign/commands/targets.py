@@ -41,9 +41,9 @@ def locate(target: str, address: str | None) -> str | RemoteRun:
     """The run's folder or URI, or the run on its cluster. Raises ConfigError or ClusterError."""
     if Path(target).exists() or (address is None and not target.startswith("elign-")):
         return target  # a folder that is missing is told by whoever reads it
+    from elign.common.remote_folder import run_copy
     from elign.jobs.connection import connect
     from elign.jobs.submission import find_job, run_directory
-    from elign.learner.run_mirror import run_copy
 
     connection = connect(address or LOCAL_CLUSTER)
     job = find_job(connection, target)

@@ -1,6 +1,9 @@
-"""A MACE as foundation models are built: hidden features with vectors, correlation 3. Random weights."""
+"""Files of foundation models where a download would have put them, and a network as such models have."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,8 +14,16 @@ from elign.reward_server.mace_model import import_mace
 ELEMENTS = (1, 6, 7, 8, 9)
 
 
+def save_as_download(network: nn.Module) -> Path:
+    """As the file of mace-off23-small, in the cache that ``XDG_CACHE_HOME`` names."""
+    path = Path(os.environ["XDG_CACHE_HOME"]) / "mace" / "elign" / "MACE-OFF23_small.model"
+    path.parent.mkdir(parents=True)
+    torch.save(network, path)
+    return path
+
+
 def vector_network() -> nn.Module:
-    """In single precision, without ZBL repulsion."""
+    """Hidden features with vectors, correlation 3, random weights; single precision, no ZBL repulsion."""
     modules, o3 = import_mace()
     torch.manual_seed(0)
     network: nn.Module = modules.ScaleShiftMACE(
