@@ -1,11 +1,12 @@
-"""What the pool of rollout actors costs: throughput by actors, broadcasts, the driver's work a plan.
+"""What the pool of rollout actors costs: throughput by actors, broadcasts, what a thousand would wait for.
 
     python -m tests.benchmarks.elastic throughput [--seconds 0.5]
     python -m tests.benchmarks.elastic broadcast
-    python -m tests.benchmarks.elastic driver
+    python -m tests.benchmarks.elastic limits
 
-Where cores lack, denoising is simulated by sleeping, so that actors do not wait for a core. ``driver`` gives
-the driver's processor time a plan, and from it how many actors one driver can keep busy.
+Where cores lack, denoising is simulated by sleeping, so that actors do not wait for a core. ``limits``
+measures what a plan of the laptop preset costs an actor, the driver, the reward server and the object store,
+and how many actors would keep each of these busy.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import ray
+import torch
 
 import elign.actors.pool
 from elign.actors.pool import RolloutPool
+from elign.actors.rollout import reward_query, roll_out
 from elign.actors.rollout_actor import PublishedWeights, RolloutActor, Sampled
+from elign.common.checkpoint import load_policy
 from elign.common.config import TrainConfig
+from elign.common.config_load import load_config
+from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy, PolicySpec
-from elign.common.rollout import RolloutPlan
+from elign.common.rollout import RolloutPlan, Trajectory
+from elign.reward_server.registry import load_force_field
 from tests.actors import fake_reward_server
 from tests.actors.fake_reward_server import start_fake_reward_server
 
@@ -35,7 +42,11 @@ for module in (sys.modules[__name__], fake_reward_server):
     ray.cloudpickle.register_pickle_by_value(module)
 
 SPEC = PolicySpec(hidden=8, num_layers=1, size_histogram={4: 1})
-SETTINGS = {"rollout": {"num_steps": 6, "samples_per_group": 16}, "reward": {"energy_weight": 0.0}}
+SETTINGS: dict[str, dict[str, Any]] = {
+    "rollout": {"num_steps": 6, "samples_per_group": 16},
+    "reward": {"energy_weight": 0.0},
+}
+PLAN = RolloutPlan(group_id=0, num_atoms=18, num_samples=16, seed=0)
 
 
 class SleepingActor(RolloutActor):
@@ -51,7 +62,9 @@ class SleepingActor(RolloutActor):
 
 
 @contextmanager
-def sleeping_pool(actors: int, delay_s: float) -> Iterator[RolloutPool]:
+def sleeping_pool(
+    actors: int, delay_s: float, rollout: dict[str, Any] = SETTINGS["rollout"]
+) -> Iterator[RolloutPool]:
     """A pool of such actors, all of them up."""
 
     def start(spec: Any, rollout: Any, reward: Any, _: Any) -> Any:
@@ -60,7 +73,7 @@ def sleeping_pool(actors: int, delay_s: float) -> Iterator[RolloutPool]:
 
     original = elign.actors.pool.start_rollout_actor
     elign.actors.pool.start_rollout_actor = start
-    config = TrainConfig.model_validate({**SETTINGS, "actors": {"max": actors}})
+    config = TrainConfig.model_validate({**SETTINGS, "rollout": rollout, "actors": {"max": actors}})
     pool = RolloutPool(SPEC.model_dump(mode="json"), config, start_fake_reward_server())
     try:
         pool.publish(DiffusionPolicy(SPEC).state_dict(), version=0)
@@ -72,10 +85,10 @@ def sleeping_pool(actors: int, delay_s: float) -> Iterator[RolloutPool]:
         elign.actors.pool.start_rollout_actor = original
 
 
-def run(pool: RolloutPool, number: int, first: int = 0) -> float:
+def run(pool: RolloutPool, number: int, first: int = 0, num_atoms: int = 4) -> float:
     """Seconds for so many plans."""
     began = time.perf_counter()
-    pool.submit([RolloutPlan(first + i, num_atoms=4, num_samples=16, seed=i) for i in range(number)])
+    pool.submit([RolloutPlan(first + i, num_atoms=num_atoms, num_samples=16, seed=i) for i in range(number)])
     pool.take(number)
     return time.perf_counter() - began
 
@@ -120,21 +133,63 @@ class Fetcher:
         return sum(array.copy().nbytes for array in ray.get(reference[0]).values())
 
 
-def driver() -> None:
-    """Processor time of the driver for one plan, with actors that do next to nothing."""
-    with sleeping_pool(4, 0.0) as pool:
-        plans = 400
+def limits() -> None:
+    """Each by itself, on one core: then how many actors would keep it busy."""
+    torch.set_num_threads(1)
+    trajectory, actor_s = one_plan()
+    driver_s = driver_seconds(plans=100)
+    query = reward_query(trajectory)
+    judged = Molecules.cat([query.molecules, query.predicted])
+    field = load_force_field("elign-mace-small", device="cpu")
+    reward_s = best_of(lambda: field.evaluate(judged))
+    store_s = best_of(lambda: ray.get(ray.put(trajectory)))
+    megabytes = len(ray.cloudpickle.dumps(trajectory, protocol=5)) / 1e6
+    print(f"a plan: {PLAN.num_samples} samples of {PLAN.num_atoms} atoms, {actor_s:.2f} s of one core\n")
+    print("| what a plan passes through | ms a plan | actors that keep it busy |\n|---|---:|---:|")
+    for name, seconds in (
+        ("reward server: a replica on one core", reward_s),
+        ("driver, processor time", driver_s),
+        (f"object store: {megabytes:.1f} MB in and out", store_s),
+    ):
+        print(f"| {name} | {1000 * seconds:.2f} | {actor_s / seconds:.0f} |")
+    print(f"\na thousand actors need {1000 * reward_s / actor_s:.0f} such replicas, ", end="")
+    print(f"{1000 * driver_s / actor_s:.1f} of such drivers, {1000 * megabytes / actor_s:.0f} MB/s")
+
+
+def one_plan() -> tuple[Trajectory, float]:
+    """A plan of the laptop preset, sampled by the shipped policy, and the seconds that took."""
+    policy = load_policy("elign-qm9-small")
+    config = load_config("laptop", None, [])
+    times = []
+    for _ in range(3):
+        began = time.process_time()
+        trajectory = roll_out(policy, PLAN, config.rollout, config.reward, policy_version=0)
+        times.append(time.process_time() - began)
+    return trajectory, min(times)
+
+
+def driver_seconds(plans: int) -> float:
+    """Processor time of the driver for a plan of the laptop preset's size, by actors with a tiny network."""
+    large = {"num_steps": 50, "shared_prefix": 0.4, "samples_per_group": PLAN.num_samples}
+    with sleeping_pool(2, 0.0, rollout=large) as pool:
         before = time.process_time()
-        seconds = run(pool, plans)
-        cost = (time.process_time() - before) / plans
-    print(f"{plans} plans in {seconds:.2f} s; {1000 * cost:.2f} ms of the driver's processor time a plan")
-    for actors in (100, 1000):
-        print(f"{actors} actors keep one driver busy when a plan takes them less than {actors * cost:.1f} s")
+        run(pool, plans, num_atoms=PLAN.num_atoms)
+        return (time.process_time() - before) / plans
+
+
+def best_of(work: Callable[[], object], times: int = 20) -> float:
+    """Seconds by the clock."""
+    seconds = []
+    for _ in range(times):
+        began = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("what", choices=("throughput", "broadcast", "driver"))
+    parser.add_argument("what", choices=("throughput", "broadcast", "limits"))
     parser.add_argument("--seconds", type=float, default=0.5, help="simulated time of a plan")
     given = parser.parse_args()
     ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, _temp_dir=f"/tmp/elign-{os.getpid()}")
@@ -143,7 +198,7 @@ def main() -> None:
     elif given.what == "broadcast":
         broadcast()
     else:
-        driver()
+        limits()
     ray.shutdown()
 
 
