@@ -129,7 +129,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
     )
     assert process.stderr is not None
     assert "scoring" in process.stderr.readline()
-    for _ in range(5):  # one that falls into a callback of a compiled library may be lost; a busy machine is slow
+    for _ in range(5):  # one that falls into a callback of a compiled library may be lost
         process.send_signal(signal.SIGINT)
         try:
             process.communicate(timeout=20)
