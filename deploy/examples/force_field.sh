@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes the shipped force field anew: samples of the shipped policies, GFN2-xTB labels, training, and a second, shorter
-# training with more samples. It goes on where it was interrupted. Four to five hours on two CPU cores.
+# Makes the shipped force field anew: samples of the shipped policies, GFN2-xTB labels, training. It goes on where
+# it was interrupted. Three to four hours on two CPU cores.
 #
 #   deploy/examples/force_field.sh qm9_12000.npz runs/elign-mace-small
 set -euo pipefail
@@ -29,10 +29,4 @@ make_samples predicted200 $before 600 50 28 --predict-at 200
 make_samples predicted350 $before 400 50 27 --predict-at 350
 make_samples second-policy50 $before 3000 50 32
 
-train() { elign force-fields train --data "$data" --device cpu "${samples[@]}" "$@"; }
-
-train --out "$out/first"
-
-make_samples third-policy50 $before 5000 50 33
-[[ -e $out/labels ]] || ln -s first/labels "$out/labels" # what is labelled stays so
-train --set initial="$out/first" --set epochs=4 --set learning_rate=0.04 --set adam_learning_rate=0.004 --out "$out"
+elign force-fields train --data "$data" --device cpu "${samples[@]}" --out "$out"

@@ -43,7 +43,8 @@ def judge(name: str, steps: int, number: int, seed: int) -> tuple[Evaluation, fl
     with show_progress(f"{name}, {steps} steps") as progress:
         molecules = sample_sizes(source, sizes, seed=seed, progress=progress)
     seconds = (time.perf_counter() - started) / number
-    (gfn2,) = open_judges(["gfn2-xtb"], source.policy.spec.dataset, device="cpu")
+    # beside the shipped force field, GFN2-xTB counts energies from that one's element references
+    _, gfn2 = open_judges(["elign-mace-small", "gfn2-xtb"], source.policy.spec.dataset, device="cpu")
     verdicts = {gfn2.name: gfn2.evaluate}
     return evaluate_molecules(molecules, source.policy.spec.dataset, verdicts, seed=seed), seconds
 
