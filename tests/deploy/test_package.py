@@ -59,8 +59,8 @@ def test_the_wheel_holds_every_tracked_file_of_the_rooms(wheel: Path) -> None:
 
 def test_the_source_distribution_builds_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     build = (
-        "import os, sys, tarfile; from hatchling.build import build_sdist, build_wheel; out = sys.argv[1]\n"
-        "tarfile.open(f'{out}/{build_sdist(out)}').extractall(out, filter='data')\n"
+        "import os, shutil, sys; from hatchling.build import build_sdist, build_wheel; out = sys.argv[1]\n"
+        "shutil.unpack_archive(f'{out}/{build_sdist(out)}', out)\n"
         "os.chdir(next(e.path for e in os.scandir(out) if e.is_dir())); build_wheel(out)"
     )
     subprocess.run([sys.executable, "-c", build, str(tmp_path)], cwd=ROOT, capture_output=True, check=True)
