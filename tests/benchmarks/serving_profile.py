@@ -34,14 +34,14 @@ from tests.benchmarks.reward_server import FORCE_FIELD, QUERY, small_ray
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 STAGES = (
-    "caller to front",
-    "in the front, to the dispatcher and on",
-    "front to replica",
+    "caller to server",
+    "in the server, to the dispatcher and on",
+    "server to replica",
     "replica: to the worker thread",
     "force field",
     "replica: back from the worker thread",
-    "replica to front",
-    "front to caller",
+    "replica to server",
+    "server to caller",
 )
 
 
@@ -77,12 +77,12 @@ class TimedServer(Timed, reward_actor.RewardServer):
     def __init__(self, *given: Any) -> None:
         replica_actor.RewardReplica = TimedReplica  # type: ignore
         super().__init__(*given)
-        self.handed: list[float] = []
+        self.handed: list[tuple[float, float]] = []
 
     async def evaluate(self, *given: Any, **named: Any) -> ForceFieldResult:
         replica = next(iter(self._dispatcher.replicas()))
         if not self.handed:
-            replica.answer = noting_begin(replica.answer, self.handed)  # type: ignore[method-assign]
+            replica.answer = noting(replica.answer, self.handed)  # type: ignore[method-assign]
         return await super().evaluate(*given, **named)
 
     async def all_marks(self) -> tuple[Any, ...]:
@@ -91,6 +91,8 @@ class TimedServer(Timed, reward_actor.RewardServer):
 
 
 def noting(work: Callable[..., Any], into: list[tuple[float, float]]) -> Callable[..., Any]:
+    """``work``, with when each call of it began and returned; a coroutine function returns at once."""
+
     def timed(*given: Any) -> Any:
         begin = time.monotonic()
         result = work(*given)
@@ -100,27 +102,19 @@ def noting(work: Callable[..., Any], into: list[tuple[float, float]]) -> Callabl
     return timed
 
 
-def noting_begin(work: Callable[..., Any], into: list[float]) -> Callable[..., Any]:
-    def timed(*given: Any) -> Any:
-        into.append(time.monotonic())
-        return work(*given)
-
-    return timed
-
-
 def stages(caller: np.ndarray, marks: tuple[Any, ...]) -> np.ndarray:
     """[calls, stages] seconds; caller: [calls, 2]."""
-    front, handed, replica, inside = (np.array(some)[-len(caller) :] for some in marks)
+    server, handed, replica, inside = (np.array(some)[-len(caller) :] for some in marks)
     times = np.stack(
         [
             caller[:, 0],
-            front[:, 0],
-            handed,
+            server[:, 0],
+            handed[:, 0],
             replica[:, 0],
             inside[:, 0],
             inside[:, 1],
             replica[:, 1],
-            front[:, 1],
+            server[:, 1],
             caller[:, 1],
         ],
         axis=1,
@@ -129,7 +123,7 @@ def stages(caller: np.ndarray, marks: tuple[Any, ...]) -> np.ndarray:
 
 
 class Nothing:
-    """An actor of the front's kind."""
+    """An actor of the server's kind."""
 
     async def nothing(self) -> None:
         pass
