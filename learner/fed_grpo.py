@@ -172,7 +172,7 @@ class FedGrpo(Algorithm):  # type: ignore[misc]
         collected = time.perf_counter()
 
         advantages = self._advantages(scored)
-        rows = build_rows(scored, advantages, self._trained_steps(scored))
+        rows = build_rows(scored, advantages, self._trained_steps(scored), self.completed_iterations)
         prepared, processor = time.perf_counter(), time.process_time()
 
         statistics = self._update(rows, max(len(s.trajectory.times) - 1 for s in scored))

@@ -21,6 +21,7 @@ from elign.learner.chunk_gradients import ChunkRunner, Gradients, add_gradients,
 from elign.learner.learner_state import LearnerState
 from elign.learner.loss import LossTerms, UpdateStatistics, fed_grpo_loss
 from elign.learner.policy_module import KL, LOG_PROB, MU_REFERENCE, PolicyModule
+from elign.learner.proximal import ProximalPolicy
 from elign.learner.reference_means import ReferenceMeans
 from elign.learner.row_scoring import split_rows
 from elign.learner.transitions import ADVANTAGE, LOG_PROB_BEHAVIOUR, STEP, WEIGHT, from_float64_bits
@@ -66,6 +67,7 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         self._statistics = UpdateStatistics.empty(0)
         self._max_pairs = pair_budget(self.device, self.policy_module.policy.spec.hidden)
         self._reference_means: ReferenceMeans | None = None
+        self._proximal: ProximalPolicy | None = None
         self._runner = ChunkRunner(torch.get_num_threads() if self.device.type == "cpu" else 1)
 
     def shutdown(self) -> None:
@@ -79,9 +81,14 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         for group in self.optimizer.param_groups:
             group["lr"] = timesteps[LEARNING_RATE]
         self._statistics = UpdateStatistics.empty(timesteps[NUM_STEPS])
-        reference = self.policy_module.reference
-        if reference is not None and timesteps[EPOCH] == 0:
-            self._reference_means = ReferenceMeans(reference, timesteps[NUM_ROWS])
+        if timesteps[EPOCH] == 0:
+            self._begin_iteration(timesteps[NUM_ROWS])
+
+    def _begin_iteration(self, num_rows: int) -> None:
+        module = self.policy_module
+        self._proximal = ProximalPolicy(module.policy, positions_only=module.model_config["positions_only"])
+        if module.reference is not None:
+            self._reference_means = ReferenceMeans(module.reference, num_rows)
 
     def _update(
         self, batch: dict[str, Any], **_: Any
@@ -120,9 +127,11 @@ class FedGrpoLearner(TorchLearner):  # type: ignore[misc]
         return self._terms(rows, self.policy_module.forward_train(rows))
 
     def _terms(self, rows: dict[str, Tensor], fwd_out: dict[str, Tensor]) -> LossTerms:
+        assert self._proximal is not None
         settings = self.train_config.learner
         return fed_grpo_loss(
             log_prob=fwd_out[LOG_PROB],
+            log_prob_proximal=self._proximal.log_prob(rows),
             log_prob_behaviour=from_float64_bits(rows[LOG_PROB_BEHAVIOUR]),
             advantage=rows[ADVANTAGE],
             weight=rows[WEIGHT],

@@ -1,8 +1,12 @@
 """The FED-GRPO loss: a clipped surrogate of the policy gradient, and a KL term to the reference policy.
 
-ratio = exp(log_prob - log_prob_behaviour)
-loss  = mean max(-A ratio, -A clip(ratio, 1 - eps, 1 + eps)) + beta KL
+ratio = exp(log_prob - log_prob_proximal)
+loss  = mean w max(-A ratio, -A clip(ratio, 1 - eps, 1 + eps)) + beta KL
 KL    = sum |mu - mu_ref|^2 / (2 sigma^2) over the real degrees of freedom
+
+The proximal policy is the one an update starts from. In turns it has sampled the rows itself, and w = 1. A
+row that an older policy sampled has w = exp(log_prob_proximal - log_prob_behaviour), bounded. So clipping
+keeps the update small, not the distance from who sampled (the decoupled objective of Hilton et al. 2022).
 """
 
 from __future__ import annotations
@@ -15,6 +19,8 @@ from torch import Tensor
 MAX_LOG_RATIO = 20.0
 """A row whose ratio is beyond e^±20 is left out of the loss: its sample has left the numbers in which a
 log-probability means something (atoms thousands of Å apart), and would take the whole minibatch with it."""
+MAX_STALENESS_WEIGHT = 2.0
+"""The most that a row of an older policy counts: its importance weight, truncated (Espeholt et al. 2018)."""
 
 
 def bounded_ratio(log_ratio: Tensor) -> Tensor:
@@ -51,6 +57,7 @@ class LossTerms:
 def fed_grpo_loss(
     *,
     log_prob: Tensor,
+    log_prob_proximal: Tensor,
     log_prob_behaviour: Tensor,
     advantage: Tensor,
     weight: Tensor,
@@ -60,12 +67,16 @@ def fed_grpo_loss(
 ) -> LossTerms:
     """The loss of a minibatch of B transitions; all arguments are [B], the log-probabilities in float64.
 
-    weight: what a row counts, 0 for filling rows; the loss is the sum of weight times the row's loss, so the
-    parts of a minibatch add up. kl: None when there is no reference policy.
+    log_prob_proximal: by the policy the update starts from; equal to log_prob_behaviour where that sampled
+    the row. weight: what a row counts, 0 for filling rows; the loss is the sum of weight times the row's
+    loss, so the parts of a minibatch add up. kl: None when there is no reference policy.
     """
-    log_ratio = (log_prob - log_prob_behaviour).to(advantage.dtype)
-    left_out = log_ratio.detach().abs() > MAX_LOG_RATIO  # NaN is not: that must show in the gradient
-    surrogate = clipped_surrogate(log_ratio, advantage, clip_range)
+    log_ratio = (log_prob - log_prob_proximal).to(advantage.dtype)
+    log_staleness = (log_prob_proximal - log_prob_behaviour).to(advantage.dtype)
+    # NaN is not left out: that must show in the gradient
+    left_out = (log_ratio.detach().abs() > MAX_LOG_RATIO) | (log_staleness.abs() > MAX_LOG_RATIO)
+    staleness_weight = bounded_ratio(log_staleness).clamp(max=MAX_STALENESS_WEIGHT)
+    surrogate = staleness_weight * clipped_surrogate(log_ratio, advantage, clip_range)
     total = surrogate if kl is None else surrogate + kl_coefficient * kl
     # torch.where and not a product alone: 0 * inf of a filling row would be NaN
     loss = torch.where((weight > 0) & ~left_out, weight * total, 0.0).sum()

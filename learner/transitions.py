@@ -18,26 +18,30 @@ from elign.learner.advantages import Advantages
 Z_T, Z_S, T, S = "z_t", "z_s", "t", "s"
 NODE_MASK, CONTEXT = "node_mask", "context"
 LOG_PROB_BEHAVIOUR, ADVANTAGE = "log_prob_behaviour", "advantage"
-STEP, GROUP_ID, ROW, WEIGHT = "step", "group_id", "row", "weight"
+STEP, GROUP_ID, ROW, WEIGHT, STALE = "step", "group_id", "row", "weight", "stale"
 
 Rows = dict[str, np.ndarray]
 """Columns of R rows, padded to N atoms: z_t, z_s [R, N, D] float32; t, s, step, group_id, row [R] int64;
-node_mask [R, N] bool; log_prob_behaviour [R] int64, see ``float64_bits``; advantage, weight [R] float32;
-context [R, 1] float32 where conditional.
-step: the transition's place after the branch. row: its number. weight: see ``MinibatchLayout``."""
+node_mask [R, N], stale [R] bool; log_prob_behaviour [R] int64, see ``float64_bits``; advantage, weight [R]
+float32; context [R, 1] float32 where conditional.
+step: the transition's place after the branch. row: its number. weight: see ``MinibatchLayout``. stale: an
+older policy sampled it than the one that learns from it."""
 
 
 def build_rows(
-    scored: Sequence[ScoredTrajectory], advantages: Sequence[Advantages], trained: Sequence[np.ndarray]
+    scored: Sequence[ScoredTrajectory],
+    advantages: Sequence[Advantages],
+    trained: Sequence[np.ndarray],
+    policy_version: int,
 ) -> Rows:
     """Rows of the valid transitions that ``trained`` [T'] bool keeps, ordered by group, step, sample.
 
-    One entry a group in each argument. The order depends on the group ids alone, not on which actor answered
-    first.
+    One entry a group in each of the first three arguments; policy_version: of the policy that is to learn.
+    The order depends on the group ids alone, not on which actor answered first.
     """
     order = sorted(range(len(scored)), key=lambda i: scored[i].trajectory.plan.group_id)
     num_atoms = max(s.trajectory.plan.num_atoms for s in scored)
-    parts = [_group_rows(scored[i], advantages[i], trained[i], num_atoms) for i in order]
+    parts = [_group_rows(scored[i], advantages[i], trained[i], num_atoms, policy_version) for i in order]
     rows = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
     return {**rows, ROW: np.arange(len(rows[T]))}
 
@@ -59,7 +63,11 @@ def choose_steps(
 
 
 def _group_rows(
-    scored: ScoredTrajectory, advantages: Advantages, trained: np.ndarray, num_atoms: int
+    scored: ScoredTrajectory,
+    advantages: Advantages,
+    trained: np.ndarray,
+    num_atoms: int,
+    policy_version: int,
 ) -> Rows:
     trajectory = scored.trajectory
     keep = advantages.valid & torch.from_numpy(trained)[:, None]
@@ -76,6 +84,7 @@ def _group_rows(
         STEP: step.numpy(),
         GROUP_ID: np.full(len(step), trajectory.plan.group_id, dtype=np.int64),
         WEIGHT: np.ones(len(step), dtype=np.float32),
+        STALE: np.full(len(step), trajectory.policy_version < policy_version),
     }
     if trajectory.plan.context is not None:
         rows[CONTEXT] = np.full((len(step), 1), trajectory.plan.context, dtype=np.float32)

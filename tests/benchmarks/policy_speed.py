@@ -187,6 +187,7 @@ def accumulate(
         scores = score_rows(policy, chunk, mu)
         fed_grpo_loss(
             log_prob=scores.log_prob,
+            log_prob_proximal=chunk[LOG_PROB_BEHAVIOUR],
             log_prob_behaviour=chunk[LOG_PROB_BEHAVIOUR],
             advantage=chunk[ADVANTAGE],
             weight=chunk[WEIGHT],

@@ -14,6 +14,7 @@ def loss_of(network: nn.Module, rows: Tensor) -> LossTerms:
     size = len(rows)
     return fed_grpo_loss(
         log_prob=network(rows).squeeze(-1),
+        log_prob_proximal=torch.zeros(size),
         log_prob_behaviour=torch.zeros(size),
         advantage=rows[:, 0],
         weight=torch.full((size,), 1 / 64),

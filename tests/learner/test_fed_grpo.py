@@ -229,14 +229,25 @@ def test_sampling_ahead_keeps_the_lag_and_uses_every_group_once(tmp_path: Path) 
     algorithm.stop()
 
 
+def test_the_first_minibatch_of_stale_groups_has_ratio_one(tmp_path: Path) -> None:
+    algorithm = build(
+        tmp_path, "rollout.max_policy_lag=1", "run.iterations=4", "learner.minibatch_size=10000"
+    )
+    rows = train(algorithm, 3)
+    assert [row["policy_lag_mean"] for row in rows] == [0.0, 1.0, 1.0]
+    assert all(row["ratio_max_deviation"] < 1e-5 for row in rows)
+    algorithm.stop()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("minibatch", [7, 12, 1000])
-def test_several_learners_equal_one(tmp_path: Path, minibatch: int) -> None:
+@pytest.mark.parametrize(("minibatch", "lag"), [(7, 0), (12, 0), (1000, 0), (12, 1)])
+def test_several_learners_equal_one(tmp_path: Path, minibatch: int, lag: int) -> None:
     """36 or fewer rows: also where the last minibatch is shorter, or a learner gets fewer rows."""
     ends = []
     for learners in (1, 2):
         batch = f"learner.minibatch_size={minibatch}"
-        algorithm = build(tmp_path, f"learner.learners={learners}", batch)
+        ahead = f"rollout.max_policy_lag={lag}"
+        algorithm = build(tmp_path, f"learner.learners={learners}", batch, ahead)
         train(algorithm, 2)
         ends.append(flat(algorithm.export_state()))
         algorithm.stop()

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor
 
 from elign.common.config import LearnerSettings
-from elign.learner.loss import UpdateStatistics, clipped_surrogate, fed_grpo_loss, gaussian_kl
+from elign.learner.loss import (
+    MAX_STALENESS_WEIGHT,
+    UpdateStatistics,
+    clipped_surrogate,
+    fed_grpo_loss,
+    gaussian_kl,
+)
 from elign.learner.lr_schedule import learning_rate
 
 
@@ -17,6 +23,7 @@ def loss_of(log_prob: Tensor, behaviour: Tensor, advantage: Tensor, weight: Tens
     weight = torch.full_like(advantage, 1 / len(advantage)) if weight is None else weight
     return fed_grpo_loss(
         log_prob=log_prob,
+        log_prob_proximal=behaviour,
         log_prob_behaviour=behaviour,
         advantage=advantage,
         weight=weight,
@@ -57,11 +64,44 @@ def test_no_gradient_beyond_the_clip_range_in_the_improving_direction() -> None:
     assert torch.equal(log_prob.grad, torch.zeros(2))
 
 
+@pytest.mark.parametrize("staleness", [0.25, 0.8, 1.0, 1.7, 9.0])
+@pytest.mark.parametrize("ratio", [0.5, 0.9, 1.1, 1.5])
+@pytest.mark.parametrize("advantage", [-2.0, 1.0])
+def test_a_row_of_an_older_policy_is_weighed_and_clipped_from_the_proximal_one(
+    staleness: float, ratio: float, advantage: float
+) -> None:
+    """A new policy at ``ratio`` times the proximal one's density, which is ``staleness`` the sampler's."""
+    log_prob = torch.tensor([math.log(ratio * staleness)], dtype=torch.float64, requires_grad=True)
+    terms = fed_grpo_loss(
+        log_prob=log_prob,
+        log_prob_proximal=torch.tensor([math.log(staleness)], dtype=torch.float64),
+        log_prob_behaviour=torch.zeros(1, dtype=torch.float64),
+        advantage=torch.tensor([advantage]),
+        weight=torch.ones(1),
+        kl=None,
+        clip_range=0.2,
+        kl_coefficient=0.0,
+    )
+    terms.loss.backward()  # type: ignore[no-untyped-call]
+    weight = min(staleness, MAX_STALENESS_WEIGHT)
+    improving_too_far = (ratio > 1.2 and advantage > 0) or (ratio < 0.8 and advantage < 0)
+    bound = 1.2 if advantage > 0 else 0.8
+    assert terms.loss.item() == pytest.approx(
+        -weight * advantage * (bound if improving_too_far else ratio), rel=1e-5
+    )
+    assert log_prob.grad is not None
+    assert log_prob.grad.item() == pytest.approx(
+        0.0 if improving_too_far else -weight * advantage * ratio, rel=1e-5
+    )
+    assert terms.ratio.item() == pytest.approx(ratio, rel=1e-5)
+
+
 @pytest.mark.parametrize("log_ratio", [1e27, -1e4, 700.0, 20.5])
 def test_runaway_rows_are_left_out_and_counted(log_ratio: float) -> None:
     log_prob = torch.tensor([0.1, log_ratio], requires_grad=True)
     terms = fed_grpo_loss(
         log_prob=log_prob,
+        log_prob_proximal=torch.zeros(2),
         log_prob_behaviour=torch.zeros(2),
         advantage=torch.tensor([1.0, -1.0]),
         weight=torch.full((2,), 0.5),
@@ -106,6 +146,7 @@ def test_gaussian_kl_closed_form_and_padding() -> None:
 def test_kl_is_added_with_its_coefficient() -> None:
     terms = fed_grpo_loss(
         log_prob=torch.zeros(2),
+        log_prob_proximal=torch.zeros(2),
         log_prob_behaviour=torch.zeros(2),
         advantage=torch.tensor([1.0, -1.0]),
         weight=torch.full((2,), 0.5),
@@ -127,6 +168,7 @@ def test_statistics_do_not_depend_on_the_split() -> None:
             size = len(step[cut])
             terms = fed_grpo_loss(
                 log_prob=log_prob[cut],
+                log_prob_proximal=torch.zeros(size),
                 log_prob_behaviour=torch.zeros(size),
                 advantage=advantage[cut],
                 weight=torch.ones(size),

@@ -39,7 +39,8 @@ budget = pair_budget(torch.device("cpu"), hidden)
 
 def loss(rows):
     log_prob, ones = score_rows(policy, rows).log_prob, torch.ones(len(rows["t"]))
-    return fed_grpo_loss(log_prob=log_prob, log_prob_behaviour=log_prob.detach(), advantage=ones,
+    known = log_prob.detach()
+    return fed_grpo_loss(log_prob=log_prob, log_prob_proximal=known, log_prob_behaviour=known, advantage=ones,
                          weight=ones, kl=None, clip_range=0.2, kl_coefficient=0.0)
 
 def update(count, largest):

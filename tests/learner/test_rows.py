@@ -17,6 +17,7 @@ from elign.common.policy import DiffusionPolicy
 from elign.common.rollout import RolloutPlan, ScoredTrajectory
 from elign.common.sampling import sample_group
 from elign.learner.advantages import Advantages, ChannelWeights, group_advantages
+from elign.learner.proximal import ProximalPolicy
 from elign.learner.reference_means import ReferenceMeans
 from elign.learner.row_scoring import score_rows, split_rows
 from elign.learner.transitions import (
@@ -24,6 +25,7 @@ from elign.learner.transitions import (
     GROUP_ID,
     LOG_PROB_BEHAVIOUR,
     NODE_MASK,
+    STALE,
     STEP,
     WEIGHT,
     Z_S,
@@ -43,10 +45,12 @@ MAX_PAIRS = 8192
 WEIGHTS = ChannelWeights(force=1.0, energy=0.5, stability=0.0)
 
 
-def rows_of(policy: DiffusionPolicy, sizes: list[int], skip_last: int = 1, num_steps: int = 8) -> Rows:
+def rows_of(
+    policy: DiffusionPolicy, sizes: list[int], skip_last: int = 1, num_steps: int = 8, policy_version: int = 0
+) -> Rows:
     scored = roll_out_groups(policy, sizes, num_steps=num_steps)
     advantages = [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored]
-    return build_rows(scored, advantages, all_but(scored, skip_last))
+    return build_rows(scored, advantages, all_but(scored, skip_last), policy_version)
 
 
 def all_but(scored: list[ScoredTrajectory], last: int) -> list[np.ndarray]:
@@ -102,7 +106,7 @@ def test_log_prob_matches_where_the_composition_is_given() -> None:
     for molecules in (trajectory.molecules, trajectory.predicted):
         assert {tuple(sorted(m)) for m in molecules.atomic_numbers.tolist()} == {tuple(sorted(elements))}
     scored = ScoredTrajectory(trajectory, random_rewards(4, 3, seed=0), {})
-    rows = build_rows([scored], [group_advantages(scored.rewards, WEIGHTS, 5.0)], [np.ones(4, dtype=bool)])
+    rows = build_rows([scored], [group_advantages(scored.rewards, WEIGHTS, 5.0)], [np.ones(4, dtype=bool)], 0)
     with torch.no_grad():
         (chunk,) = split_rows(tensors(rows), MAX_PAIRS)
         log_prob = score_rows(policy, chunk, positions_only=True).log_prob
@@ -155,7 +159,7 @@ def test_splitting_does_not_change_the_gradient() -> None:
 def test_rows_carry_the_right_states_times_and_advantages() -> None:
     scored = roll_out_groups(tiny_policy(), [9, 5])
     advantages = [group_advantages(s.rewards, WEIGHTS, 5.0) for s in scored]
-    rows = build_rows(scored[::-1], advantages[::-1], all_but(scored, 1))
+    rows = build_rows(scored[::-1], advantages[::-1], all_but(scored, 1), 0)
     assert num_rows(rows) == 2 * 3 * 3
     for row in range(num_rows(rows)):
         trajectory = scored[rows[GROUP_ID][row]].trajectory
@@ -210,9 +214,9 @@ def test_rows_without_a_known_reward_are_left_out() -> None:
     valid = torch.ones(4, 3, dtype=torch.bool)
     valid[2, 1] = False
     valid[:, 2] = False
-    rows = build_rows(scored, [Advantages(torch.ones(4, 3), valid)], all_but(scored, 0))
+    rows = build_rows(scored, [Advantages(torch.ones(4, 3), valid)], all_but(scored, 0), 0)
     assert num_rows(rows) == 7
-    assert num_rows(build_rows(scored, [Advantages(torch.ones(4, 3), ~valid)], all_but(scored, 4))) == 0
+    assert num_rows(build_rows(scored, [Advantages(torch.ones(4, 3), ~valid)], all_but(scored, 4), 0)) == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -242,3 +246,41 @@ def test_two_learners_see_the_rows_of_one_in_the_same_steps() -> None:
     first, second = two.rows[T].reshape(2, 4, 8)
     for step in range(4):
         assert sorted([*first[step], *second[step]]) == sorted(one.rows[T].reshape(4, 16)[step])
+
+
+def test_only_rows_of_an_older_policy_are_asked_about_anew() -> None:
+    sampler, learning = tiny_policy(0), tiny_policy(1)
+    proximal = ProximalPolicy(learning, positions_only=False)
+    for version in (0, 1):
+        (chunk,) = split_rows(tensors(rows_of(sampler, [9], policy_version=version)), MAX_PAIRS)
+        assert bool((chunk[STALE] == (version == 1)).all())
+        with torch.no_grad():
+            expected = score_rows(learning, chunk).log_prob
+        recorded = from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+        assert torch.equal(proximal.log_prob(chunk), expected if version else recorded)
+        assert not torch.allclose(expected, recorded)
+
+
+def test_proximal_policy_stays_what_it_was_while_the_other_learns() -> None:
+    policy = tiny_policy()
+    (chunk,) = split_rows(tensors(rows_of(policy, [9], policy_version=1)), MAX_PAIRS)
+    proximal = ProximalPolicy(policy, positions_only=False)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter += 0.1
+    log_ratio = proximal.log_prob(chunk) - from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+    assert float(log_ratio.abs().max()) < 1e-5
+
+
+def test_filling_rows_and_mixed_chunks_keep_each_row_its_own() -> None:
+    sampler, learning = tiny_policy(0), tiny_policy(1)
+    (chunk,) = split_rows(tensors(rows_of(sampler, [9])), MAX_PAIRS)
+    number = len(chunk[STALE])
+    chunk[STALE] = torch.arange(number) % 2 == 0
+    chunk[WEIGHT][:4] = 0.0
+    got = ProximalPolicy(learning, positions_only=False).log_prob(chunk)
+    with torch.no_grad():
+        anew = score_rows(learning, chunk).log_prob
+    recorded = from_float64_bits(chunk[LOG_PROB_BEHAVIOUR])
+    asked = chunk[STALE] & (torch.arange(number) >= 4)
+    assert torch.allclose(got, torch.where(asked, anew, recorded), atol=1e-6, rtol=0)
