@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -185,4 +185,5 @@ def start_reward_server(
 def stop_reward_server(server: Any) -> None:
     """End it and its replicas when everything it has taken is answered."""
     ray.get(server.drain.remote())
-    ray.kill(server)
+    with suppress(RayActorError):  # says that it has gone; ray.kill would take answers on their way along
+        ray.get(server.__ray_terminate__.options(max_task_retries=0).remote())
