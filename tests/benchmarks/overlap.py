@@ -1,9 +1,10 @@
 """What sampling ahead brings: the same run in turns and at lag 1, by time, idle shares and learning.
 
-    python -m tests.benchmarks.overlap --folder runs/overlap [--iterations 40]
+    python -m tests.benchmarks.overlap --folder runs/overlap [--iterations 20] [--seeds 2] [--set learner.…=…]
 
-Two runs of the laptop preset, one after the other, with the same seed and number of iterations. Learning per
-sample is the objective, averaged over the last quarter of the iterations, of each.
+Runs of the laptop preset, one after the other, with the same number of iterations; a run that is in the
+folder already is not repeated. Learning per sample is the objective, averaged over the last quarter of the
+iterations.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import time
 from pathlib import Path
 from statistics import mean
 
@@ -27,38 +27,29 @@ COLUMNS = {
 }
 
 
-def run(folder: Path, lag: int, iterations: int) -> list[Row]:
-    settings = (f"rollout.max_policy_lag={lag}", f"run.iterations={iterations}")
+def run(folder: Path, settings: list[str]) -> list[Row]:
     chosen = [word for setting in settings for word in ("--set", setting)]
-    command = [
-        sys.executable,
-        "-m",
-        "elign",
-        "train",
-        "--preset",
-        "laptop",
-        "--run-dir",
-        str(folder),
-        *chosen,
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [sys.executable, "-m", "elign", "train", "--preset", "laptop", "--run-dir", str(folder)]
+    subprocess.run([*command, *chosen], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     return read_metrics(folder)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--folder", type=Path, required=True, help="for the two run directories")
-    parser.add_argument("--iterations", type=int, default=40)
+    parser.add_argument("--folder", type=Path, required=True, help="for the run directories")
+    parser.add_argument("--iterations", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from 0 on")
+    parser.add_argument("--set", action="append", default=[], help="as of elign train")
     given = parser.parse_args()
-    print(f"| run | {' | '.join(COLUMNS)} | objective, last quarter | minutes |")
+    print(f"| run | seed | {' | '.join(COLUMNS)} | objective, last quarter |")
     print(f"|---|{'---:|' * (len(COLUMNS) + 2)}")
-    for label, lag in LAGS.items():
-        began = time.monotonic()
-        rows = run(given.folder / label.replace(" ", "-"), lag, given.iterations)
-        minutes = (time.monotonic() - began) / 60
-        cells = [f"{mean(row[name] for row in rows[1:]):.3f}" for name in COLUMNS.values()]
-        last = mean(row["objective"] for row in rows[-max(len(rows) // 4, 1) :])
-        print(f"| {label} | {' | '.join(cells)} | {last:.3f} | {minutes:.1f} |", flush=True)
+    for seed in range(given.seeds):
+        for label, lag in LAGS.items():
+            ours = [f"rollout.max_policy_lag={lag}", f"run.iterations={given.iterations}", f"run.seed={seed}"]
+            rows = run(given.folder / f"seed-{seed}-lag-{lag}", [*ours, *given.set])
+            cells = [f"{mean(row[name] for row in rows[1:]):.2f}" for name in COLUMNS.values()]
+            last = mean(row["objective"] for row in rows[-max(len(rows) // 4, 1) :])
+            print(f"| {label} | {seed} | {' | '.join(cells)} | {last:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
