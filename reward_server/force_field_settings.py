@@ -44,6 +44,9 @@ class ForceFieldTrainingSettings(Settings):
     ema_decay: float = Field(default=0.999, gt=0, lt=1)
     grad_clip: float = Field(default=10.0, gt=0)
     energy_weight: float = Field(default=5.0, ge=0, description="Of the error of the energy per atom")
+    rms_force_weight: float = Field(
+        default=0.0, ge=0, description="Of the error of the RMS force, by which the reward ranks molecules"
+    )
     softening: float = Field(
         0.5, gt=0, description="A structure's weight is 1/(softening + its RMS force in eV/Å)"
     )

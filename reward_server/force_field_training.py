@@ -1,9 +1,11 @@
 """``elign force-fields train``: structures -> GFN2-xTB labels -> a small MACE -> held-out errors -> a folder.
 
-The loss of a structure is the mean length of its atoms' force errors plus a multiple of its energy error
-per atom, weighted by 1/(softening + RMS force): labels span four orders of magnitude, and what matters for
-a reward is to be relatively right at every size of force. Labels and training go on where an interrupted
-run stopped.
+The loss of a structure is the mean length of its atoms' force errors plus multiples of its error of the RMS
+force and of its energy error per atom, weighted by 1/(softening + RMS force): labels span four orders of
+magnitude, and what matters for a reward is to be relatively right at every size of force. The RMS force, by
+which the reward ranks, has a term of its own: a force that the network cannot foresee it makes too small, so
+that molecules which hold such surprises would look calm. Labels and training go on where an interrupted run
+stopped.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ from elign.reward_server.structures import (
 from elign.reward_server.training_state import TrainingState
 
 ELEMENTS = (1, 6, 7, 8, 9)
+_SMOOTH = 0.01  # eV/Å
 Progress = Callable[[int, int, str], None]
 
 
@@ -161,16 +164,29 @@ def structure_loss(
     molecules = batch.molecules
     packed = pack(molecules.to(device), spec.r_max)
     out = network(graph_input(packed, network), training=True)
-    weight = 1.0 / (settings.softening + batch.rms_force().to(device))
+    rms_target, num_atoms = batch.rms_force().to(device), molecules.num_atoms.to(device)
+    weight = 1.0 / (settings.softening + rms_target)
+    calm = weight * (batch.largest_force() <= settings.max_force).to(device)
+
     target = batch.forces[molecules.node_mask].to(device)
     per_atom = force_errors(out["forces"], target, settings.max_force) * weight[packed.batch]
-    force_loss = per_atom.mean()
+    rms_error = (rms_by_molecule(out["forces"], packed.batch, num_atoms) - rms_target).abs()
     composition = torch.stack([(molecules.atomic_numbers == z).sum(1) for z in spec.elements], dim=1).double()
     above = (batch.energy - composition @ references).float().to(device)
-    error = (out["interaction_energy"] - above).abs() / molecules.num_atoms.to(device)
-    calm = (batch.largest_force() <= settings.max_force).float().to(device)
-    energy_loss = (error * weight * calm).sum() / calm.sum().clamp(min=1)
-    return cast(Tensor, force_loss + settings.energy_weight * energy_loss)
+    energy_error = (out["interaction_energy"] - above).abs() / num_atoms
+
+    per_molecule = settings.rms_force_weight * rms_error + settings.energy_weight * energy_error
+    loss = per_atom.mean() + (per_molecule * calm).sum() / (calm > 0).sum().clamp(min=1)
+    return cast(Tensor, loss)
+
+
+def rms_by_molecule(forces: Tensor, batch: Tensor, num_atoms: Tensor) -> Tensor:
+    """[M] RMS force of packed molecules; forces [n, 3], batch [n] their molecule, num_atoms [M].
+
+    Smooth at zero, where a root has no slope.
+    """
+    squared = torch.zeros_like(num_atoms, dtype=forces.dtype).index_add(0, batch, forces.square().sum(-1))
+    return (squared / num_atoms + _SMOOTH**2).sqrt()
 
 
 def force_errors(forces: Tensor, target: Tensor, max_force: float) -> Tensor:

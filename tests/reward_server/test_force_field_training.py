@@ -22,10 +22,13 @@ from elign.reward_server.force_field_training import (
     force_errors,
     rate_factor,
     repeat_samples,
+    rms_by_molecule,
+    structure_loss,
     train_force_field,
 )
 from elign.reward_server.labels import Label, label_structure, label_structures
-from elign.reward_server.mace_model import MaceSpec, build_network, load_network
+from elign.reward_server.mace_model import MaceSpec, build_network, graph_input, load_network
+from elign.reward_server.packing import pack
 from elign.reward_server.registry import load_force_field
 from elign.reward_server.structures import (
     EQUILIBRIUM_KINDS,
@@ -155,6 +158,35 @@ def test_beyond_the_limit_a_force_need_only_be_large() -> None:
     target = torch.tensor([[1.0, 0, 0], [100.0, 0, 0], [100.0, 0, 0], [100.0, 0, 0]])
     forces = torch.tensor([[0.0, 1.0, 0], [80.0, 5.0, 0], [20.0, 0, 0], [-10.0, 0, 0]])
     assert force_errors(forces, target, 60.0).tolist() == pytest.approx([2**0.5, 0.0, 40.0, 70.0])
+
+
+def test_rms_force_of_packed_molecules_and_its_slope_at_rest() -> None:
+    forces = torch.tensor([[3.0, 0, 0], [0, 4.0, 0], [1.0, 2.0, 2.0], [0, 0, 0]], requires_grad=True)
+    rms = rms_by_molecule(forces, torch.tensor([0, 0, 1, 2]), torch.tensor([2, 1, 1]))
+    assert rms.tolist() == pytest.approx([12.5**0.5, 3.0, 0.0], abs=0.011)
+    rms.sum().backward()  # type: ignore[no-untyped-call]
+    assert forces.grad is not None
+    assert bool(forces.grad.isfinite().all())
+
+
+def test_loss_counts_the_error_of_the_rms_force_with_its_weight() -> None:
+    pull = np.array([[0.0, 0, 2.0], *[[0.0, 0, -0.5]] * 4])  # an RMS force of 1 eV/Å
+    batch = from_labels([Label("data", 0, *METHANE, -300.0, pull)])
+    torch.manual_seed(0)
+    network = build_network(SPEC, torch.float32)
+    references = torch.tensor(SPEC.reference_energies, dtype=torch.float64)
+    losses = [
+        structure_loss(
+            network, SPEC, batch, references, TINY.model_copy(update={"rms_force_weight": w}), "cpu"
+        ).item()
+        for w in (0.0, 1.0, 3.0)
+    ]
+    packed = pack(batch.molecules, SPEC.r_max)
+    forces = network(graph_input(packed, network))["forces"]
+    rms = float(forces.square().sum(-1).mean().sqrt())
+    expected = abs(rms - 1.0) / (TINY.softening + 1.0)
+    assert losses[1] - losses[0] == pytest.approx(expected, abs=0.01)
+    assert losses[2] - losses[0] == pytest.approx(3 * expected, abs=0.03)
 
 
 def test_reference_energies_recover_an_additive_energy() -> None:
