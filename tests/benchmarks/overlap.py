@@ -27,7 +27,15 @@ COLUMNS = {
 }
 
 
-def run(folder: Path, settings: list[str]) -> list[Row]:
+def run(folder: Path, iterations: int, settings: list[str]) -> list[Row]:
+    if folder.exists():
+        rows = read_metrics(folder)
+        if len(rows) != iterations:
+            raise SystemExit(
+                f"{folder} holds another or an unfinished run; remove it, or choose another --folder"
+            )
+        return rows
+    settings = [f"run.iterations={iterations}", *settings]
     chosen = [word for setting in settings for word in ("--set", setting)]
     command = [sys.executable, "-m", "elign", "train", "--preset", "laptop", "--run-dir", str(folder)]
     subprocess.run([*command, *chosen], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -45,8 +53,8 @@ def main() -> None:
     print(f"|---|{'---:|' * (len(COLUMNS) + 2)}")
     for seed in range(given.seeds):
         for label, lag in LAGS.items():
-            ours = [f"rollout.max_policy_lag={lag}", f"run.iterations={given.iterations}", f"run.seed={seed}"]
-            rows = run(given.folder / f"seed-{seed}-lag-{lag}", [*ours, *given.set])
+            ours = [f"rollout.max_policy_lag={lag}", f"run.seed={seed}"]
+            rows = run(given.folder / f"seed-{seed}-lag-{lag}", given.iterations, [*ours, *given.set])
             cells = [f"{mean(row[name] for row in rows[1:]):.2f}" for name in COLUMNS.values()]
             last = mean(row["objective"] for row in rows[-max(len(rows) // 4, 1) :])
             print(f"| {label} | {seed} | {' | '.join(cells)} | {last:.2f} |", flush=True)
