@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import ray
@@ -63,27 +64,32 @@ class SleepingActor(RolloutActor):
 
 
 @contextmanager
+def sleeping_actors(kind: type[RolloutActor], delay_s: float) -> Iterator[None]:
+    """Within, pools start actors of this kind with that ``delay_s``, for which Ray needs no CPU."""
+
+    def start(spec: Any, rollout: Any, reward: Any, actors: Any) -> Any:
+        sleeping = type(kind.__name__, (kind,), {"delay_s": delay_s})
+        return ray.remote(sleeping).options(num_cpus=0).remote(spec, rollout, reward, actors)
+
+    with patch.object(elign.actors.pool, "start_rollout_actor", start):
+        yield
+
+
+@contextmanager
 def sleeping_pool(
     actors: int, delay_s: float, rollout: dict[str, Any] = SETTINGS["rollout"]
 ) -> Iterator[RolloutPool]:
     """A pool of such actors, all of them up."""
-
-    def start(spec: Any, rollout: Any, reward: Any, _: Any) -> Any:
-        kind = type("Sleeping", (SleepingActor,), {"delay_s": delay_s})
-        return ray.remote(kind).options(num_cpus=0).remote(spec, rollout, reward, TrainConfig().actors)
-
-    original = elign.actors.pool.start_rollout_actor
-    elign.actors.pool.start_rollout_actor = start
     config = TrainConfig.model_validate({**SETTINGS, "rollout": rollout, "actors": {"max": actors}})
-    pool = RolloutPool(SPEC.model_dump(mode="json"), config, start_fake_reward_server())
-    try:
-        pool.publish(DiffusionPolicy(SPEC).state_dict(), version=0)
-        pool.wait_until_up()
-        run(pool, actors, first=10_000_000)  # each actor has fetched the weights
-        yield pool
-    finally:
-        pool.stop()
-        elign.actors.pool.start_rollout_actor = original
+    with sleeping_actors(SleepingActor, delay_s):
+        pool = RolloutPool(SPEC.model_dump(mode="json"), config, start_fake_reward_server())
+        try:
+            pool.publish(DiffusionPolicy(SPEC).state_dict(), version=0)
+            pool.wait_until_up()
+            run(pool, actors, first=10_000_000)  # each actor has fetched the weights
+            yield pool
+        finally:
+            pool.stop()
 
 
 def run(pool: RolloutPool, number: int, first: int = 0, num_atoms: int = 4) -> float:

@@ -13,17 +13,13 @@ import argparse
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
-from unittest.mock import patch
 
 import ray
 
-import elign.actors.pool
 from elign.actors.rollout import reward_query, roll_out
 from elign.actors.rollout_actor import PublishedWeights, RolloutActor, Sampled
 from elign.common.checkpoint import load_policy, save_policy
@@ -32,6 +28,7 @@ from elign.common.config_load import load_config
 from elign.common.policy import DiffusionPolicy
 from elign.common.rollout import RolloutPlan, Trajectory
 from elign.launch import assembled
+from tests.benchmarks.elastic import sleeping_actors
 
 # Ray's workers cannot import the benchmarks, so this module travels as it is
 ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -57,18 +54,6 @@ class ReplayingActor(RolloutActor):
         return Sampled(trajectory, [rewards], {"sampling": self.delay_s, "sampling_cpu": 0.0})
 
 
-@contextmanager
-def replaying_actors(delay_s: float) -> Iterator[None]:
-    """Within, pools start such actors."""
-
-    def start(spec: Any, rollout: Any, reward: Any, actors: Any) -> Any:
-        kind = type("Replaying", (ReplayingActor,), {"delay_s": delay_s})
-        return ray.remote(kind).options(num_cpus=0).remote(spec, rollout, reward, actors)
-
-    with patch.object(elign.actors.pool, "start_rollout_actor", start):
-        yield
-
-
 def one_size(folder: Path) -> Path:
     """The shipped policy, for molecules of one size alone."""
     shipped = load_policy("elign-qm9-small")
@@ -91,7 +76,7 @@ def run(policy: Path, lag: int, delay_s: float, iterations: int) -> list[dict[st
             f"run.iterations={2 * lag + 2 + iterations + lag}",
         ],
     )
-    with replaying_actors(delay_s), assembled(config, policy) as parts:
+    with sleeping_actors(ReplayingActor, delay_s), assembled(config, policy) as parts:
         parts.pool.wait_until_up()
         rows = []
         for _ in range(2 * lag + 2 + iterations):
