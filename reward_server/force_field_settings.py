@@ -28,10 +28,7 @@ class ForceFieldTrainingSettings(Settings):
 
     initial: str | None = Field(
         default=None,
-        description="Folder of a force field to start from: it keeps its architecture but for added layers",
-    )
-    num_layers: int = Field(
-        default=2, ge=1, description="Those that `initial` lacks are added, and change nothing at first"
+        description="Folder of a force field to start from: its architecture and references stay",
     )
     channels: int = Field(default=64, ge=16)
     r_max: float = Field(default=5.0, gt=0, description="Cut-off, Å")

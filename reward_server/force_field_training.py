@@ -20,7 +20,6 @@ import torch
 from torch import Tensor, nn
 
 from elign.common.molecules import Molecules
-from elign.reward_server.deepen import deepen
 from elign.reward_server.force_field_data import (
     LabelledMolecules,
     average_neighbours,
@@ -90,12 +89,11 @@ def start_network(
     settings: ForceFieldTrainingSettings, training: LabelledMolecules
 ) -> tuple[nn.Module, MaceSpec, dict[str, Any] | None]:
     """(network, its specification, the metadata of what it starts from): fresh, or ``settings.initial``."""
-    torch.manual_seed(settings.seed)
     if settings.initial is not None:
         network, description = load_network(Path(settings.initial), torch.float32)
-        num_layers = max(settings.num_layers, description.spec.num_layers)
-        return *deepen(network, description.spec, num_layers), description.metadata
+        return network, description.spec, description.metadata
     spec = make_spec(settings, training)
+    torch.manual_seed(settings.seed)
     return build_network(spec, torch.float32), spec, None
 
 
@@ -115,7 +113,6 @@ def make_spec(settings: ForceFieldTrainingSettings, training: LabelledMolecules)
         elements=ELEMENTS,
         reference_energies=fit_reference_energies(training, ELEMENTS),
         channels=settings.channels,
-        num_layers=settings.num_layers,
         r_max=settings.r_max,
         max_ell=settings.max_ell,
         correlation=settings.correlation,

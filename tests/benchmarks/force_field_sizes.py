@@ -38,7 +38,6 @@ SIZES: dict[str, dict[str, Any]] = {
     "48 channels": {"channels": 48},
     "64 channels": {},
     "96 channels": {"channels": 96},
-    "64 channels, 3 layers": {"num_layers": 3},
     "64 channels, 4.5 Å": {"r_max": 4.5},
     "64 channels, l = 3": {"max_ell": 3},
     "64 channels, correlation 3": {"correlation": 3},

@@ -14,7 +14,6 @@ import torch
 from elign.common.errors import CheckpointError, DataError
 from elign.common.molecules import Molecules
 from elign.reward_server import labels as labels_module
-from elign.reward_server.deepen import deepen
 from elign.reward_server.force_field_data import fit_reference_energies, from_labels, split_by_source
 from elign.reward_server.force_field_optimizer import ForceFieldOptimizer
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
@@ -24,12 +23,11 @@ from elign.reward_server.force_field_training import (
     rate_factor,
     repeat_samples,
     rms_by_molecule,
-    start_network,
     structure_loss,
     train_force_field,
 )
 from elign.reward_server.labels import Label, label_structure, label_structures
-from elign.reward_server.mace_model import MaceSpec, build_network, graph_input, load_network, save_network
+from elign.reward_server.mace_model import MaceSpec, build_network, graph_input, load_network
 from elign.reward_server.packing import pack
 from elign.reward_server.registry import load_force_field
 from elign.reward_server.structures import (
@@ -274,31 +272,6 @@ def test_a_whole_run_writes_a_field_that_loads_with_its_card(tmp_path: Path) -> 
     assert (
         load_network(tmp_path / "second", torch.float32)[1].spec == load_network(out, torch.float32)[1].spec
     )
-
-
-def test_added_layers_change_nothing_until_they_are_trained() -> None:
-    network = fresh()
-    deeper, spec = deepen(network, SPEC, SPEC.num_layers + 2)
-    assert spec == SPEC.model_copy(update={"num_layers": SPEC.num_layers + 2})
-    packed = pack(clean_molecules(), SPEC.r_max)
-    before, after = (net(graph_input(packed, net), training=True) for net in (network, deeper))
-    torch.testing.assert_close(after["energy"], before["energy"])
-    torch.testing.assert_close(after["forces"], before["forces"], atol=1e-5, rtol=1e-5)
-    after["forces"].square().sum().backward()
-    parameters = dict(deeper.named_parameters())
-    for name in ("products.2", "products.3", "readouts.1", "readouts.2"):
-        gradient = parameters[f"{name}.linear.weight"].grad
-        assert gradient is not None
-        assert float(gradient.abs().max()) > 0
-
-
-def test_training_adds_the_layers_that_its_start_lacks(tmp_path: Path) -> None:
-    save_network(fresh(), SPEC, {}, tmp_path)
-    start = TINY.model_copy(update={"initial": str(tmp_path)})
-    data = from_labels([label_of(source=0, energy=-200.0)])
-    for wanted, layers in ((1, 2), (2, 2), (3, 3)):
-        _, spec, _ = start_network(start.model_copy(update={"num_layers": wanted}), data)
-        assert spec.num_layers == layers
 
 
 def stop_at(step: int, done: int, seen: list[int]) -> None:
