@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes the shipped force field anew: samples of the shipped policies, GFN2-xTB labels, training. It goes on where
-# it was interrupted. Three to four hours on two CPU cores.
+# Makes the shipped force field anew: samples of the shipped policies, GFN2-xTB labels, training, more training at
+# lower rates, and more with a term for the RMS force. It goes on where it was interrupted. Four to five hours on two
+# CPU cores.
 #
 #   deploy/examples/force_field.sh qm9_12000.npz runs/elign-mace-small
 set -euo pipefail
@@ -28,5 +29,16 @@ make_samples predicted100 $before 600 50 29 --predict-at 100
 make_samples predicted200 $before 600 50 28 --predict-at 200
 make_samples predicted350 $before 400 50 27 --predict-at 350
 make_samples second-policy50 $before 3000 50 32
+make_samples third-policy50 $before 5000 50 33
 
-elign force-fields train --data "$data" --device cpu "${samples[@]}" --out "$out"
+# folder [settings]; all stages have the same labels
+mkdir -p "$out/labels" "$out/first" "$out/second"
+ln -sfn ../labels "$out/first/labels"
+ln -sfn ../labels "$out/second/labels"
+train() {
+    elign force-fields train --data "$data" --device cpu "${samples[@]}" --out "$1" "${@:2}"
+}
+train "$out/first"
+train "$out/second" --set initial="$out/first" --set epochs=4 --set learning_rate=0.04 --set adam_learning_rate=0.004
+train "$out" --set initial="$out/second" --set epochs=3 --set rms_force_weight=1 --set learning_rate=0.03 \
+    --set adam_learning_rate=0.003
