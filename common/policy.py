@@ -92,6 +92,10 @@ class DiffusionPolicy(nn.Module):
         self.state_dim = 3 + self.num_features
         self.schedule = NoiseSchedule(spec.num_timesteps, spec.noise_power, spec.noise_precision)
         self.register_buffer("type_numbers", torch.tensor(self.atom_types), persistent=False)
+        limits = [2 / spec.type_scale] * len(self.atom_types)
+        if spec.includes_charges:
+            limits.append(2 * max(self.atom_types) / spec.charge_scale)
+        self.register_buffer("feature_limits", torch.tensor(limits), persistent=False)
         inputs = self.num_features + 1 + len(spec.conditioning)
         self.network = EGNN(
             inputs,
@@ -106,6 +110,7 @@ class DiffusionPolicy(nn.Module):
         )
 
     type_numbers: Tensor
+    feature_limits: Tensor
 
     @property
     def num_timesteps(self) -> int:
@@ -136,19 +141,39 @@ class DiffusionPolicy(nn.Module):
         self, z_t: Tensor, t: Tensor, s: Tensor, node_mask: Tensor, context: Tensor | None = None
     ) -> Transition:
         """p(z_s | z_t) for integer times t > s, each [B] (EDM equation 10, any stride)."""
-        eps = self.eps(z_t, t, node_mask, context)
+        eps, z0_hat = self._predict(z_t, t, node_mask, context)
         scales = self.schedule.scales(t, s)
         mu = z_t.double() / _wide(scales.alpha_ts) - _wide(scales.eps_scale) * eps.double()
-        return Transition(mu, scales.sigma, self._clean(z_t, t, eps))
+        return Transition(mu, scales.sigma, z0_hat)
 
     def predict_clean(
         self, z_t: Tensor, t: Tensor, node_mask: Tensor, context: Tensor | None = None
     ) -> Tensor:
-        """z0_hat = (z_t - sigma_t eps) / alpha_t, [B, N, D]."""
-        return self._clean(z_t, t, self.eps(z_t, t, node_mask, context))
+        """z0_hat = (z_t - sigma_t eps) / alpha_t, [B, N, D], bounded; see ``_bound``."""
+        return self._predict(z_t, t, node_mask, context)[1]
 
-    def _clean(self, z_t: Tensor, t: Tensor, eps: Tensor) -> Tensor:
-        return (z_t - _wide(self.schedule.sigma(t)) * eps) / _wide(self.schedule.alpha(t))
+    def _predict(
+        self, z_t: Tensor, t: Tensor, node_mask: Tensor, context: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The noise and the clean state z0_hat that it leaves, both [B, N, D], z0_hat bounded."""
+        eps = self.eps(z_t, t, node_mask, context)
+        alpha, sigma = _wide(self.schedule.alpha(t)), _wide(self.schedule.sigma(t))
+        clean = (z_t - sigma * eps) / alpha
+        z0_hat = self._bound(clean, node_mask)
+        return eps + alpha / sigma * (clean - z0_hat), z0_hat
+
+    def _bound(self, clean: Tensor, node_mask: Tensor) -> Tensor:
+        """clean [B, N, D] where molecules can be; unchanged, to the bit, unless it is far from that.
+
+        What is predicted is a mean over molecules, so it lies among them. Near t = T, where alpha is small, a
+        slight error of the noise would throw it hundreds of Å out, and states of the next steps with it.
+        Bonds are shorter than 2 Å, so no atom of a connected molecule of N atoms is N Å from their centre:
+        the whole is shrunk to that. Features may reach twice those of any atom.
+        """
+        radius = clean[..., :3].norm(dim=-1).amax(1)
+        limit = node_mask.sum(1).to(radius) / self.spec.position_scale
+        x = clean[..., :3] * _wide(limit / torch.maximum(radius, limit))
+        return torch.cat([x, clean[..., 3:].clamp(-self.feature_limits, self.feature_limits)], dim=-1)
 
     def log_prob(
         self, z_s: Tensor, mu: Tensor, sigma: Tensor, node_mask: Tensor, *, positions_only: bool = False

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from elign.common.molecules import Molecules
 from elign.common.policy import DiffusionPolicy, PolicySpec, centre, project
+from elign.common.sampling import sample_molecules
 
 
 def make_policy(dataset: str = "qm9", **changes: object) -> DiffusionPolicy:
@@ -103,3 +104,46 @@ def test_conditioning_must_be_given_exactly_when_wanted() -> None:
     with torch.no_grad():
         first, second = (conditional.eps(z, t, mask, torch.full((1, 1), v)) for v in (0.0, 2.0))
     assert not torch.allclose(first, second)
+
+
+def careless(policy: DiffusionPolicy) -> DiffusionPolicy:
+    """The same with noise predictions ten times as large, which throws clean states far out."""
+    honest = policy.eps
+    policy.eps = lambda *inputs: 10 * honest(*inputs)  # type: ignore[method-assign]
+    return policy
+
+
+@pytest.mark.parametrize("dataset", ["qm9", "geom"])
+def test_predicted_clean_states_stay_where_molecules_can_be(dataset: str) -> None:
+    policy = careless(make_policy(dataset).double())
+    z, mask = noisy_states(policy, (9, 5, 2))
+    t, s = torch.full((3,), 1000), torch.full((3,), 980)
+    with torch.no_grad():
+        step = policy.transition(z, t, s, mask)
+        torch.testing.assert_close(policy.predict_clean(z, t, mask), step.z0_hat, rtol=0, atol=0)
+    radius = step.z0_hat[..., :3].norm(dim=-1).amax(1)
+    assert (radius <= mask.sum(1).double() + 1e-9).all()
+    assert (radius > mask.sum(1).double() - 1e-9).any()
+    atoms = Molecules.from_lists([np.array(policy.atom_types)], [np.zeros((len(policy.atom_types), 3))])
+    assert (step.z0_hat[..., 3:].abs() <= 2 * policy.encode(atoms)[..., 3:].amax((0, 1)) + 1e-9).all()
+    torch.testing.assert_close(step.z0_hat, project(step.z0_hat, mask), rtol=0, atol=1e-9)
+    # the mean of q(z_s | z_t, z_0), which mu must be for the bounded state too
+    alpha_t, alpha_s = policy.schedule.alpha(t)[0].double(), policy.schedule.alpha(s)[0].double()
+    var_t, var_s = policy.schedule.sigma(t)[0].double() ** 2, policy.schedule.sigma(s)[0].double() ** 2
+    ratio = alpha_t / alpha_s
+    mean = (ratio * var_s * z + alpha_s * (var_t - ratio**2 * var_s) * step.z0_hat) / var_t
+    torch.testing.assert_close(step.mu, mean, rtol=0, atol=1e-5)
+
+
+def test_clean_states_of_molecules_are_not_touched_by_the_bound() -> None:
+    policy = make_policy()
+    ends = np.array([[-3.0, 0, 0], [0, 0, 0], [1.5, 1, 0], [1.5, -1, 0]])
+    clean = policy.encode(Molecules.from_lists([np.array([9, 6, 1, 1])], [ends]))
+    assert torch.equal(policy._bound(clean, torch.ones(1, 4, dtype=torch.bool)), clean)
+
+
+def test_a_careless_policy_samples_finite_molecules_of_their_size() -> None:
+    policy = careless(make_policy())
+    molecules = sample_molecules(policy, [12, 7, 3], num_steps=20, seed=0)
+    assert torch.isfinite(molecules.positions).all()
+    assert (molecules.positions.norm(dim=-1).amax(1) <= molecules.num_atoms + 1e-3).all()
