@@ -29,7 +29,7 @@ def relative_error(value: torch.Tensor, expected: np.ndarray) -> float:
 def test_imported_checkpoint_gives_the_published_numbers(name: str, tmp_path: Path) -> None:
     policy = load_policy(import_edm(PARITY / name, tmp_path / "policy"))
     # random weights throw clean states where no molecule is, and the published formulation lets them
-    policy._bound = lambda clean, node_mask: clean  # type: ignore[method-assign]
+    policy._bound = lambda clean, _: clean  # type: ignore[method-assign]
     expected = np.load(PARITY / name / "expected.npz")
     z = torch.from_numpy(expected["z_t"])
     mask = torch.arange(z.shape[1])[None] < torch.from_numpy(expected["num_nodes"])[:, None]
