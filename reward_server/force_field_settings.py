@@ -9,7 +9,7 @@ from elign.reward_server.structures import Family
 
 
 class ForceFieldTrainingSettings(Settings):
-    """Defaults are those of the shipped ``elign-mace-small``."""
+    """Defaults are those of the first of the trainings that made ``elign-mace-small``; see its card."""
 
     seed: int = 0
     equilibrium: int = Field(
