@@ -170,10 +170,12 @@ class DiffusionPolicy(nn.Module):
         Bonds are shorter than 2 Å, so no atom of a connected molecule of N atoms is N Å from their centre:
         the whole is shrunk to that. Features may reach twice those of any atom.
         """
-        radius = clean[..., :3].norm(dim=-1).amax(1)
-        limit = node_mask.sum(1).to(radius) / self.spec.position_scale
-        x = clean[..., :3] * _wide(limit / torch.maximum(radius, limit))
-        return torch.cat([x, clean[..., 3:].clamp(-self.feature_limits, self.feature_limits)], dim=-1)
+        # products and sums of pairs alone: equal states give equal bits wherever they stand in the batch
+        x, y, z = clean[..., :3].square().unbind(-1)
+        limit = node_mask.sum(1).to(clean) / self.spec.position_scale
+        radius = torch.maximum((x + y + z).amax(1), limit.square()).sqrt()
+        features = clean[..., 3:].clamp(-self.feature_limits, self.feature_limits)
+        return torch.cat([clean[..., :3] * _wide(limit / radius), features], dim=-1)
 
     def log_prob(
         self, z_s: Tensor, mu: Tensor, sigma: Tensor, node_mask: Tensor, *, positions_only: bool = False
