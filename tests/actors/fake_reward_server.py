@@ -36,6 +36,9 @@ class FakeRewardServer:
         """Wait so long before each answer; fail for that group."""
         self.delay_s, self.failing_group = delay_s, failing_group
 
+    def ping(self) -> None:
+        """Proof of life, as of the real one."""
+
     def score(self, query: RewardQuery, **_: str) -> RewardAnswer:
         self.open.wait()
         time.sleep(self.delay_s)
