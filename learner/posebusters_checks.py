@@ -6,10 +6,12 @@ bonds; the energy ratio, which embeds each molecule fifty times, is left out.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
+import rdkit
 from rdkit.rdBase import BlockLogs
 
 from elign.common.chemistry import molecular_graphs
@@ -27,6 +29,8 @@ def passes_posebusters(molecules: Molecules, dataset: str, smiles: Sequence[str 
     valid = [i for i, name in enumerate(smiles) if name is not None]
     passed = np.zeros(len(molecules), dtype=bool)
     if valid:
+        # PoseBusters leaves RDKit's log on the standard error of its last call, which may be closed
+        rdkit.log_handler.stream = sys.stderr
         with BlockLogs():
             answers = PoseBusters(config="mol_fast").bust(molecular_graphs(molecules[valid], dataset))
         # a check that could not be made says None, which is no pass

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
+
 import pytest
 from ase.build import molecule as ase_molecule
 
@@ -24,3 +27,10 @@ def test_real_molecules_pass_and_broken_or_invalid_ones_do_not() -> None:
     assert passes_posebusters(molecules, "qm9", smiles).tolist() == [True, True, False, False]
     assert evaluate_molecules(molecules, "qm9", {}).summary["posebusters"].estimate == 0.5
     assert not passes_posebusters(molecules[3:], "qm9", [None]).any()
+
+
+def test_an_earlier_call_whose_standard_error_is_closed_since_changes_nothing(tmp_path: Path) -> None:
+    water = from_ase([ase_molecule("H2O")])
+    with (tmp_path / "log").open("w") as passing, contextlib.redirect_stderr(passing):
+        assert passes_posebusters(water, "qm9", ["O"]).all()
+    assert passes_posebusters(water, "qm9", ["O"]).all()
