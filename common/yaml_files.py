@@ -78,6 +78,4 @@ def read_yaml_mapping(path: Path) -> dict[str, Any]:
 
 def to_yaml(value: Any) -> str:
     """YAML text of plain data, keys in their order, that ``parse_yaml`` reads back equal."""
-    return str(
-        yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False)
-    )
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, default_flow_style=False))

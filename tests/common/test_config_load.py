@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -52,6 +52,7 @@ CONFIGS = st.builds(
 )
 
 
+@example(TrainConfig(policy=Policy(checkpoint="\x85")))  # a line break to YAML
 @given(CONFIGS)
 def test_what_is_dumped_loads_back_equal(
     tmp_path_factory: pytest.TempPathFactory, config: TrainConfig
