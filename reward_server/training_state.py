@@ -15,6 +15,7 @@ from elign.reward_server.force_field_optimizer import ForceFieldOptimizer
 from elign.reward_server.force_field_settings import ForceFieldTrainingSettings
 
 _LOSS_MEMORY = 0.99
+_MAY_DIFFER = {"epochs", "processes"}
 
 
 class TrainingState:
@@ -60,7 +61,7 @@ class TrainingState:
             "moments": self._optimizer.read(),
         }
         counters = {
-            "settings": self._settings.model_dump(mode="json", exclude={"epochs"}),
+            "settings": self._settings.model_dump(mode="json", exclude=_MAY_DIFFER),
             "step": self.step,
             "mean_loss": self.mean_loss,
             "seconds": self.seconds,
@@ -68,12 +69,12 @@ class TrainingState:
         save_training(folder, parts, counters)
 
     def load(self, folder: Path) -> None:
-        """Read back what ``save`` wrote; ``epochs`` may differ, to train longer or shorter.
+        """Read back what ``save`` wrote; ``epochs`` may differ, to train for longer, and ``processes``.
 
         Raises CheckpointError when damaged, or made with other settings.
         """
         parts, counters = load_training(folder)
-        if counters["settings"] != self._settings.model_dump(mode="json", exclude={"epochs"}):
+        if counters["settings"] != self._settings.model_dump(mode="json", exclude=_MAY_DIFFER):
             raise CheckpointError(
                 f"{folder} was made with other settings; delete it to train from the start, "
                 "or use another folder"

@@ -36,7 +36,7 @@ mkdir -p "$out/labels" "$out/first" "$out/second"
 ln -sfn ../labels "$out/first/labels"
 ln -sfn ../labels "$out/second/labels"
 train() {
-    elign force-fields train --data "$data" --device cpu "${samples[@]}" --out "$1" "${@:2}"
+    elign force-fields train --data "$data" --device cpu "${samples[@]}" --set processes="$(nproc)" --out "$1" "${@:2}"
 }
 train "$out/first"
 train "$out/second" --set initial="$out/first" --set epochs=4 --set learning_rate=0.04 --set adam_learning_rate=0.004

@@ -255,6 +255,13 @@ def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
         fit(TINY.model_copy(update={"learning_rate": 1e-4}), SPEC, fresh(), data, tmp_path / "training")
 
 
+def test_training_goes_on_longer_and_on_a_machine_with_other_cores(tmp_path: Path) -> None:
+    data = from_labels([label_of(source=i, energy=-200.0 - i) for i in range(8)])
+    first = fit(TINY, SPEC, fresh(), data, tmp_path / "training")
+    longer = TINY.model_copy(update={"epochs": TINY.epochs + 1, "processes": 7})
+    assert fit(longer, SPEC, fresh(), data, tmp_path / "training").step == first.step + len(data) // 4
+
+
 def test_a_whole_run_writes_a_field_that_loads_with_its_card(tmp_path: Path) -> None:
     samples = Molecules.from_lists([METHANE[0]] * 4, [METHANE[1] * scale for scale in (0.9, 1.0, 1.1, 1.2)])
     out = tmp_path / "field"
