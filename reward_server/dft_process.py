@@ -8,11 +8,10 @@ the machine.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 from multiprocessing.connection import Connection
 from types import TracebackType
 
+from elign.common.child_process import end_with_parent
 from elign.common.errors import ForceFieldError
 from elign.common.scoring import Failure
 from elign.reward_server.dft import DftAnswer, DftLevel, single_point
@@ -89,7 +88,7 @@ class DftProcess:
 
 
 def _serve(connection: Connection, level: DftLevel) -> None:
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     from pyscf import lib
 
     lib.num_threads(1)
@@ -110,11 +109,3 @@ def _answer(level: DftLevel, *structure: object) -> DftAnswer | Failure | str:
         return str(error)
     except (ArithmeticError, LookupError, ValueError, RuntimeError, NotImplementedError):
         return Failure.CALCULATION_FAILED  # what PySCF and LAPACK raise about a molecule
-
-
-def _end_with_parent() -> None:
-    # A parent that was killed cannot end its children, and a calculation may go on for hours.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

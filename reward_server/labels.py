@@ -7,8 +7,9 @@ part that was labelled once is never labelled again, and more structures only ad
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from elign.common.arrow_files import read_table
 from elign.common.errors import DataError
 from elign.common.scoring import Failure
 from elign.common.storage import write_atomic
+from elign.common.threads import one_thread
 from elign.reward_server.one_by_one import SinglePoint
 from elign.reward_server.structures import Structure
 from elign.reward_server.xtb import Calculation, map_in_processes
@@ -61,15 +63,19 @@ def label_structures(
 
     A structure whose calculation does not converge has no label. progress(done, total) counts structures.
     """
+    cuts = [structures[start : start + PART_SIZE] for start in range(0, len(structures), PART_SIZE)]
+    parts = {folder / f"labels_{_digest(part)}.parquet": part for part in cuts}
+    missing = {path for path in parts if not path.exists()}
+    made = _made([s for path, part in parts.items() if path in missing for s in part], processes)
     labels: list[Label] = []
-    for start in range(0, len(structures), PART_SIZE):
-        part = structures[start : start + PART_SIZE]
-        path = folder / f"labels_{_digest(part)}.parquet"
-        if not path.exists():
-            _write_part(path, [label for some in _label_part(part, processes) for label in some])
+    done = 0
+    for path, part in parts.items():
+        if path in missing:
+            _write_part(path, [label for some in islice(made, len(part)) for label in some])
         labels += _read_part(path)
+        done += len(part)
         if progress is not None:
-            progress(start + len(part), len(structures))
+            progress(done, len(structures))
     return labels
 
 
@@ -80,11 +86,12 @@ def read_labels(folder: Path) -> list[Label]:
 
 def label_structure(structure: Structure) -> list[Label]:
     """One label; three where the structure is to be relaxed; none where GFN2-xTB does not converge."""
-    calculation = Calculation(structure.atomic_numbers, structure.positions)
-    if not structure.relax:
-        answers = [(structure.kind, structure.positions, calculation(structure.positions))]
-    else:
-        answers = _relaxed(calculation, structure)
+    with one_thread():
+        calculation = Calculation(structure.atomic_numbers, structure.positions)
+        if not structure.relax:
+            answers = [(structure.kind, structure.positions, calculation(structure.positions))]
+        else:
+            answers = _relaxed(calculation, structure)
     return [
         Label(kind, structure.source, structure.atomic_numbers, x, answer[0], answer[1])
         for kind, x, answer in answers
@@ -120,10 +127,11 @@ def _relaxed(
     return [(kind, x, calculation(x)) for kind, x in found]
 
 
-def _label_part(part: Sequence[Structure], processes: int) -> list[list[Label]]:
-    if processes == 1:
-        return [label_structure(structure) for structure in part]
-    return list(map_in_processes(label_structure, part, processes))
+def _made(structures: Sequence[Structure], processes: int) -> Iterator[list[Label]]:
+    """Labels of one structure after another, made as they are asked for or ahead by processes."""
+    if processes == 1 or not structures:
+        return map(label_structure, structures)
+    return map_in_processes(label_structure, structures, processes)
 
 
 def _digest(part: Sequence[Structure]) -> str:

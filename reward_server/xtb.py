@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from ase.units import Bohr, Hartree
 
+from elign.common.child_process import end_with_parent
 from elign.common.errors import ForceFieldError
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure, ForceFieldResult
@@ -134,9 +135,7 @@ def map_in_processes(
     Raises ForceFieldError when a process dies.
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker) as pool:
         try:
             yield from pool.map(function, items, chunksize=_CHUNK)
         except BrokenProcessPool as error:
@@ -144,6 +143,11 @@ def map_in_processes(
                 f"a GFN2-xTB worker process died while judging {len(items)} molecules (out of memory?); "
                 f"try again with fewer than {processes} processes"
             ) from error
+
+
+def _start_worker() -> None:
+    torch.set_num_threads(1)
+    end_with_parent()
 
 
 def _single_point_of(structure: Structure) -> SinglePoint | Failure:

@@ -137,6 +137,21 @@ def test_labels_are_read_back_instead_of_made_again(tmp_path: Path, monkeypatch:
         np.testing.assert_array_equal(a.forces, b.forces)
 
 
+def test_only_parts_that_are_missing_are_labelled_and_the_order_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labels_module, "PART_SIZE", 4)
+    structures = make_structures(CLEAN, {"displaced": 14}, np.random.default_rng(0))
+    alone = label_structures(structures, tmp_path / "alone", processes=1)
+    shared = tmp_path / "shared"
+    label_structures(structures[4:8], shared, processes=1)
+    seen: list[tuple[int, int]] = []
+    found = label_structures(structures, shared, processes=2, progress=lambda *step: seen.append(step))
+    assert seen == [(4, 14), (8, 14), (12, 14), (14, 14)]
+    assert [label.energy for label in found] == pytest.approx([label.energy for label in alone], abs=1e-6)
+    assert len(list(shared.iterdir())) == 4
+
+
 def test_a_damaged_label_file_is_named(tmp_path: Path) -> None:
     structures = make_structures(CLEAN, {"displaced": 2}, np.random.default_rng(0))
     label_structures(structures, tmp_path, processes=1)

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -83,3 +89,27 @@ def test_several_processes_give_the_same_answers_in_order(molecules: Molecules) 
     torch.testing.assert_close(shared.energy, alone.energy)
     torch.testing.assert_close(shared.forces, alone.forces)
     assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
+    script = (
+        "import os, time\n"
+        "from elign.reward_server.xtb import map_in_processes\n"
+        "def own_pid(_): return os.getpid()\n"
+        "if __name__ == '__main__':\n"
+        "    answers = map_in_processes(own_pid, range(64), 2)\n"
+        "    print(next(answers), flush=True)\n"
+        "    time.sleep(3600)\n"
+    )
+    (tmp_path / "parent.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    parent = subprocess.Popen(
+        [sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert parent.stdout is not None
+    child = Path("/proc") / parent.stdout.readline().strip() / "cmdline"
+    assert child.read_bytes()
+    parent.kill()
+    parent.wait()
+    while child.exists() and child.read_bytes():  # bounded by the test's time limit
+        time.sleep(0.1)
