@@ -86,11 +86,11 @@ def read_labels(folder: Path) -> list[Label]:
 
 def label_structure(structure: Structure) -> list[Label]:
     """One label; three where the structure is to be relaxed; none where GFN2-xTB does not converge."""
-    with one_thread():
-        calculation = Calculation(structure.atomic_numbers, structure.positions)
-        if not structure.relax:
-            answers = [(structure.kind, structure.positions, calculation(structure.positions))]
-        else:
+    calculation = Calculation(structure.atomic_numbers, structure.positions)
+    if not structure.relax:
+        answers = [(structure.kind, structure.positions, calculation(structure.positions))]
+    else:
+        with one_thread():  # SciPy's minimizer calls BLAS between energies
             answers = _relaxed(calculation, structure)
     return [
         Label(kind, structure.source, structure.atomic_numbers, x, answer[0], answer[1])
@@ -129,7 +129,7 @@ def _relaxed(
 
 def _made(structures: Sequence[Structure], processes: int) -> Iterator[list[Label]]:
     """Labels of one structure after another, made as they are asked for or ahead by processes."""
-    if processes == 1 or not structures:
+    if processes == 1:
         return map(label_structure, structures)
     return map_in_processes(label_structure, structures, processes)
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +24,7 @@ from elign.reward_server.dft import (
 )
 from elign.reward_server.dft_process import DftProcess
 from elign.reward_server.registry import check_force_field, load_force_field
+from tests.reward_server.killed_parent import kill_and_await_child
 
 _HARTREE = 27.211386
 SMALL = DftLevel("lda,vwn", "sto-3g", grid_level=1)
@@ -154,18 +152,7 @@ def test_a_calculation_ends_with_the_process_that_asked_for_it(tmp_path: Path) -
         "    chain = np.array([[1.4 * i, 0.4 * (i % 2), 0.0] for i in range(30)])\n"
         "    calculate((np.full(30, 6), chain))\n"
     )
-    (tmp_path / "parent.py").write_text(script)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen(
-        [sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert parent.stdout is not None
-    child = Path("/proc") / parent.stdout.readline().strip() / "cmdline"
-    assert child.read_bytes()
-    parent.kill()
-    parent.wait()
-    while child.exists() and child.read_bytes():  # bounded by the test's time limit
-        time.sleep(0.1)
+    kill_and_await_child(script, tmp_path)
 
 
 def test_the_level_of_qm9_gives_its_published_energies() -> None:

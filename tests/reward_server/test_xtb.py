@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +11,7 @@ import torch
 from elign.common.molecules import Molecules
 from elign.common.scoring import Failure
 from elign.reward_server.xtb import Calculation, Gfn2ForceField, free_atom_energy, single_point
+from tests.reward_server.killed_parent import kill_and_await_child
 
 _HARTREE = 27.211386
 
@@ -101,15 +98,4 @@ def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
         "    print(next(answers), flush=True)\n"
         "    time.sleep(3600)\n"
     )
-    (tmp_path / "parent.py").write_text(script)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen(
-        [sys.executable, str(tmp_path / "parent.py")], stdout=subprocess.PIPE, text=True, env=environment
-    )
-    assert parent.stdout is not None
-    child = Path("/proc") / parent.stdout.readline().strip() / "cmdline"
-    assert child.read_bytes()
-    parent.kill()
-    parent.wait()
-    while child.exists() and child.read_bytes():  # bounded by the test's time limit
-        time.sleep(0.1)
+    kill_and_await_child(script, tmp_path)
