@@ -102,6 +102,7 @@ def write_card(path: Path, name: str, spec: MaceSpec, metadata: dict[str, Any]) 
             training=metadata["training_structures"],
             held_out=metadata["held_out_structures"],
             minutes=metadata["training_minutes"],
+            machine=metadata["training_machine"],
             by_kind=_table("kind", metadata["held_out"]["by_kind"]),
             by_force=_table("RMS force, eV/Å", metadata["held_out"]["by_rms_force"]),
         ),
@@ -152,7 +153,7 @@ as well as on relaxed molecules.
   displaced by 0.02 to 0.4 Å, broken (elements, hydrogens, bonds), and, under the names given with
   `--samples`, what policies made: as it was, and displaced or on its way to the nearest minimum (near ...).
 - Command: `{command}`{origin}
-- Seed {seed}; {minutes} minutes of training by the clock, on one thread of a 2-core x86-64 CPU.
+- Seed {seed}; {minutes} minutes of training by the clock, on {machine}.
 
 Reference energies are fitted to near-equilibrium molecules; a formation energy near 0 is typical of those.
 

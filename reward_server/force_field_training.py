@@ -11,6 +11,8 @@ stopped.
 from __future__ import annotations
 
 import math
+import os
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -78,11 +80,20 @@ def train_force_field(
         "training_structures": num_training,
         "held_out_structures": len(held_out),
         "training_minutes": round(state.seconds / 60, 1),
+        "training_machine": _machine(torch.device(device)),
         "held_out": held_out_errors(state.averaged, spec, held_out, settings.max_force, device),
     }
     save_network(state.averaged, spec, metadata, out)
     write_card(out / "README.md", out.name, spec, metadata)
     return metadata
+
+
+def _machine(device: torch.device) -> str:
+    """What the card says of where training ran (where it ended, if it went on elsewhere)."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    return f"{platform.machine()}, {os.cpu_count()} CPU cores, torch with {threads} of them"
 
 
 def start_network(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -285,7 +286,9 @@ def test_a_whole_run_writes_a_field_that_loads_with_its_card(tmp_path: Path) -> 
     )
     assert set(metadata["held_out"]["by_kind"]) >= {"data", "data and relaxed", "policy"}
     assert json.loads((out / "force_field.json").read_text())["metadata"] == metadata
-    assert "elign force-fields train ..." in (out / "README.md").read_text()
+    card = (out / "README.md").read_text()
+    assert "elign force-fields train ..." in card
+    assert f"{os.cpu_count()} CPU cores, torch with {torch.get_num_threads()} of them" in card
     result = load_force_field(str(out)).evaluate(clean_molecules())
     assert result.failures == (None,) * 4
     further = TINY.model_copy(update={"initial": str(out), "epochs": 1})
