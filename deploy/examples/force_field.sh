@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the shipped force field anew: samples of the shipped policies, GFN2-xTB labels, training, more training at
-# lower rates, and more with a term for the RMS force. It goes on where it was interrupted. Four to five hours on two
-# CPU cores.
+# lower rates, and more with a term for the RMS force. It goes on where it was interrupted. About four hours on two CPU
+# cores.
 #
 #   deploy/examples/force_field.sh qm9_12000.npz runs/elign-mace-small
 set -euo pipefail
