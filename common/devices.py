@@ -1,6 +1,9 @@
-"""Which device a user's word stands for."""
+"""Which device a user's word stands for, and what this machine is."""
 
 from __future__ import annotations
+
+import os
+import platform
 
 import torch
 
@@ -23,3 +26,8 @@ def resolve_device(device: str) -> torch.device:
             f"device {device!r}: this machine has {torch.cuda.device_count()} GPUs; use auto or cpu"
         )
     return chosen
+
+
+def cpu_name() -> str:
+    """This machine's processor architecture and number of cores, as reports say what they were made on."""
+    return f"{platform.machine()}, {os.cpu_count()} CPU cores"

@@ -11,8 +11,6 @@ stopped.
 from __future__ import annotations
 
 import math
-import os
-import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from elign.common.devices import cpu_name
 from elign.common.molecules import Molecules
 from elign.reward_server.force_field_data import (
     LabelledMolecules,
@@ -93,7 +92,7 @@ def _machine(device: torch.device) -> str:
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     threads = torch.get_num_threads()
-    return f"{platform.machine()}, {os.cpu_count()} CPU cores, torch with {threads} of them"
+    return f"{cpu_name()}, torch with {threads} of them"
 
 
 def start_network(

@@ -14,8 +14,6 @@ or above what the data have of the same composition: what does that do to the el
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from elign.common.devices import cpu_name
 from elign.common.process_memory import keep_freed_memory
 from tests.benchmarks.few_steps import BASELINE, judge
 from tests.benchmarks.main_job import is_finished
@@ -119,7 +118,7 @@ def main() -> None:
         for seed, folder in enumerate(folders):
             train(folder, settings[name], given.iterations, seed)
         found[name] = np.array([figures(str(folder), given.number) for folder in folders])
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores; {given.iterations} iterations, ", end="")
+    print(f"{cpu_name()}; {given.iterations} iterations, ", end="")
     print(f"{given.seeds} seeds, {given.number} molecules of each run at {STEPS} steps\n")
     print(f"| variant | {' | '.join(label for _, label, _, _ in COLUMNS)} |\n|---|{'---:|' * len(COLUMNS)}")
     before = figures(BASELINE, given.number)

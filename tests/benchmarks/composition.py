@@ -12,14 +12,13 @@ intervals.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from elign.common.data import load_dataset
+from elign.common.devices import cpu_name
 from elign.common.molecules import Molecules
 from elign.common.process_memory import keep_freed_memory
 from elign.common.progress import show_progress
@@ -94,7 +93,7 @@ def main() -> None:
         "within 1 eV, %": lambda x: x < 1.0,
         "fell apart or not judged, %": lambda x: x == LOST,
     }
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores; {given.formula}, {given.number} samples each\n")
+    print(f"{cpu_name()}; {given.formula}, {given.number} samples each\n")
     print("| after relaxation | before | after | difference (95 % interval) |\n|---|---:|---:|---:|")
     for label, belongs in rows.items():
         before, after = (Sample(100.0 * belongs(above[side]), everyone) for side in ("before", "after"))

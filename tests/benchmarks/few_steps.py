@@ -12,12 +12,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
+from elign.common.devices import cpu_name
 from elign.common.process_memory import keep_freed_memory
 from elign.common.progress import show_progress
 from elign.evaluation import open_judges
@@ -74,7 +73,7 @@ def main() -> None:
     given = parser.parse_args()
     keep_freed_memory()
 
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores; {given.number} molecules in each row\n")
+    print(f"{cpu_name()}; {given.number} molecules in each row\n")
     print(f"| policy | steps | {' | '.join(label for _, label, _, _ in ROWS)} | ms a molecule |")
     print(f"|---|---:|{'---:|' * (len(ROWS) + 1)}", flush=True)
     found: dict[tuple[str, int], Evaluation] = {}

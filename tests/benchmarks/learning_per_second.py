@@ -10,14 +10,13 @@ sizes and random numbers.
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+from elign.common.devices import cpu_name
 from elign.learner.run_metrics import read_metrics
 from tests.benchmarks.few_steps import BASELINE, ROWS, judge
 
@@ -48,7 +47,7 @@ def main() -> None:
         run.send_signal(signal.SIGINT)
     for run in runs:
         run.wait()
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores shared by both, {given.minutes:g} minutes\n")
+    print(f"{cpu_name()} shared by both, {given.minutes:g} minutes\n")
     print(f"| trained on | iterations | {' | '.join(label for _, label, _, _ in ROWS)} |")
     print(f"|---|---:|{'---:|' * len(ROWS)}")
     for label, place in {"(before)": None, **folders}.items():

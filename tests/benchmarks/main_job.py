@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from elign.common.devices import cpu_name
 from elign.learner.curves_figure import plot_curves
 
 ROWS = (
@@ -85,7 +85,7 @@ def main() -> None:
     evaluation = elign("evaluate", *policy, *size, "--json", str(result))
     if given.curves is not None:
         plot_curves(given.run_dir, given.curves)
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}")
+    print(f"{cpu_name()}, Python {platform.python_version()}")
     if training is not None:
         print(f"training {training / 60:.1f} min")
     print(f"evaluation of 2 x {given.number} molecules {evaluation / 60:.1f} min\n")

@@ -11,8 +11,6 @@ a step or a chunk needs, and the formula gives the rest. Prints Markdown.
 from __future__ import annotations
 
 import json
-import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -27,6 +25,7 @@ from elign.common.checkpoint import load_policy, save_policy
 from elign.common.config import TrainConfig
 from elign.common.config_load import load_config
 from elign.common.datasets import get_dataset
+from elign.common.devices import cpu_name
 from elign.common.memory_cost import GroupSize, rollout_memory
 from elign.common.network_cost import NetworkShape
 from elign.common.policy import DiffusionPolicy, PolicySpec
@@ -136,7 +135,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="elign-memory-") as name:
         for case in cases(Path(name)):
             lines += rows(case, profile(case, Path(name)))
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores, torch {torch.__version__}; MB\n")
+    print(f"{cpu_name()}, torch {torch.__version__}; MB\n")
     print("\n".join(lines))
 
 

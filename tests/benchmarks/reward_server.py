@@ -30,6 +30,7 @@ from rdkit.Chem import AllChem
 
 from elign.common.config import RewardSettings
 from elign.common.datasets import get_dataset
+from elign.common.devices import cpu_name
 from elign.common.molecule_io import read_molecules
 from elign.common.molecules import Molecules
 from elign.common.scoring import RewardQuery
@@ -286,7 +287,7 @@ def main() -> None:
     def print_row(what: str, value: str) -> None:
         print(f"| {what} | {value} |", flush=True)
 
-    machine = f"{platform.machine()}, {os.cpu_count()} CPU cores, Python {platform.python_version()}"
+    machine = f"{cpu_name()}, Python {platform.python_version()}"
     print(f"{machine}, {FORCE_FIELD}\n")
     print("| measure | value |\n|---|---:|")
     for name, molecules in (("QM9 sizes", qm9), ("half QM9, half GEOM sizes", mix)):

@@ -10,8 +10,6 @@ processes read the machine's one monotonic clock. Prints Markdown, medians over 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +21,7 @@ import ray
 import torch
 
 from elign.common.config import RewardSettings
+from elign.common.devices import cpu_name
 from elign.common.molecule_io import read_molecules
 from elign.common.molecules import Molecules
 from elign.common.scoring import ForceField, ForceFieldResult
@@ -165,7 +164,7 @@ def main() -> None:
     field = load_force_field(FORCE_FIELD)
     with small_ray():
         in_process, empty, through = measure(field, queries, given.calls)
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores, {given.calls} calls of {QUERY} molecules\n")
+    print(f"{cpu_name()}, {given.calls} calls of {QUERY} molecules\n")
     print("| stage of a call | ms |\n|---|---:|")
     for stage, milliseconds in zip(STAGES, 1e3 * np.median(through, axis=0), strict=True):
         print(f"| {stage} | {milliseconds:.2f} |")

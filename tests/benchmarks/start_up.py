@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import signal
 import subprocess
 import sys
@@ -21,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+from elign.common.devices import cpu_name
 from elign.common.run_control import STATUS_FILE
 from elign.learner.run_metrics import METRICS_FILE
 
@@ -63,7 +62,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
     found = [measure() for _ in range(given.repeats)]
-    print(f"{platform.machine()}, {os.cpu_count()} CPU cores, median of {given.repeats}\n")
+    print(f"{cpu_name()}, median of {given.repeats}\n")
     print("| from the command until | seconds |\n|---|---:|")
     for name in MILESTONES:
         print(f"| {name} | {median(times[name] for times in found):.1f} |")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import shlex
 import sys
@@ -14,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from elign.common.devices import cpu_name
 from elign.common.storage import write_json, write_text
 from elign.evaluation import EvaluationPlan, Source
 from elign.evaluation_sets import source_facts
@@ -62,7 +62,7 @@ def _provenance(plan: EvaluationPlan, sources: Sequence[Source]) -> dict[str, An
     made: dict[str, Any] = {
         "command": shlex.join(["elign", *sys.argv[1:]]),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in packages},
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPU cores",
+        "machine": cpu_name(),
         "seed": plan.seed,
         "sources": {source.name: source_facts(source) for source in sources},
         "force_fields": ", ".join(plan.force_fields),
